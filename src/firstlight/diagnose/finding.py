@@ -1,0 +1,40 @@
+"""A finding: one fault, where it is, the evidence, the cause and the remedy. Pure data."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Severity = Literal["error", "warning", "info"]
+
+KINDS = (
+    "vanishing-signal",
+    "exploding-signal",
+    "vanishing-gradient",
+    "exploding-gradient",
+    "exchangeable-units",
+    "dead-units",
+    "saturation",
+    "non-finite",
+    "initial-loss",
+    "rank-collapse",
+    "no-gradient",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault of a network.
+
+    kind: one of KINDS. where: full names of the layers or parameters, in order of execution. evidence: the numbers behind
+    it, by name. cause and remedy: one sentence each.
+    """
+
+    kind: str
+    severity: Severity
+    where: tuple[str, ...]
+    evidence: dict[str, float]
+    cause: str
+    remedy: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for `json.dumps`."""
+        return asdict(self) | {"where": list(self.where)}
