@@ -1,11 +1,19 @@
 """`fill`: writes values of a law into a tensor, whole or any rectangular region of the logical tensor."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
-from firstlight.random.laws import Law, Normal, TruncatedNormal, Uniform
+from firstlight.errors import DtypeError, OptionError
+from firstlight.random.laws import Law
+from firstlight.random.parameters import Parameters, parameters
 from firstlight.random.stream import key
+from firstlight.random.threads import spread
+
+_KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 
 
 @torch.no_grad()
@@ -18,14 +26,118 @@ def fill(
     shape: Sequence[int] | None = None,
     offset: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """Stand-in with the final signature; the stream replaces the body."""
-    generator = torch.Generator().manual_seed(key(seed, name) % 2**63)
-    wide = torch.empty(tensor.shape, dtype=torch.float64)
-    match law:
-        case Uniform():
-            wide.uniform_(law.low, law.high, generator=generator)
-        case Normal():
-            wide.normal_(law.mean, law.std, generator=generator)
-        case TruncatedNormal():
-            torch.nn.init.trunc_normal_(wide, law.mean, law.std, law.low, law.high, generator=generator)
-    return tensor.copy_(wide)
+    """Fill `tensor` in place with the values that the logical tensor `name` has under `seed`.
+
+    Element i of the logical tensor (row-major) depends on (stream version, seed, name, i) and on nothing else: not on
+    threads, on the device, on how the tensor is cut, or on what was filled before. Values are made in float32 (float64
+    for float64 tensors) and rounded once, to nearest even, into the tensor's dtype.
+
+    Args:
+        tensor: any floating dtype, device and memory layout; the region itself, of its own shape.
+        law: Uniform, Normal or TruncatedNormal.
+        seed: 0 <= seed < 2**64.
+        name: full name of the logical tensor.
+        shape: shape of the logical tensor when `tensor` is only a region of it; default: the tensor's own.
+        offset: index of the region's first element along each axis; default: zeros.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        DtypeError: if the dtype is not a real floating one.
+        OptionError: if the region does not lie in the logical tensor, or the law's numbers do not fit the dtype.
+
+    Example:
+        >>> from firstlight.random import Normal
+        >>> whole = fill(torch.empty(4, 6), Normal(std=0.02), seed=0, name="w")
+        >>> part = fill(torch.empty(2, 3), Normal(std=0.02), seed=0, name="w", shape=(4, 6), offset=(1, 2))
+        >>> torch.equal(part, whole[1:3, 2:5])
+        True
+    """
+    if not tensor.is_floating_point():
+        raise DtypeError(
+            f"tensor '{name}' {tuple(tensor.shape)} has dtype {tensor.dtype}; random values need a floating dtype. "
+            "Nothing was written."
+        )
+    starts, length = _runs(tensor, name, shape, offset)
+    rule = parameters(law, 53 if tensor.dtype == torch.float64 else 32)
+    made = torch.float64 if rule.double else tensor.dtype if tensor.dtype in _KERNEL_DTYPES else torch.float32
+    numbers = _rounded(rule, np.dtype("float64" if rule.double else "float32"), name)
+    stream_key = key(seed, name)
+    if tensor.device.type == "meta" or tensor.numel() == 0:
+        return tensor
+    if made == tensor.dtype and tensor.device.type == "cpu" and tensor.is_contiguous():
+        _run_kernel(tensor, rule, numbers, stream_key, starts, length)
+        torch.autograd.graph.increment_version(tensor)
+        return tensor
+    values = torch.empty(tensor.shape, dtype=made)
+    _run_kernel(values, rule, numbers, stream_key, starts, length)
+    return tensor.copy_(values if tensor.dtype == torch.float64 else values.to(torch.float32))
+
+
+def _runs(
+    tensor: torch.Tensor, name: str, shape: Sequence[int] | None, offset: Sequence[int] | None
+) -> tuple["np.ndarray[Any, np.dtype[np.int64]]", int]:
+    """Return the first logical index of every contiguous run of the region, and the runs' common length."""
+    whole = tuple(tensor.shape) if shape is None else tuple(shape)
+    begin = (0,) * len(whole) if offset is None else tuple(offset)
+    fits = len(whole) == len(begin) == tensor.ndim
+    if not fits or any(b < 0 or b + n > w for b, n, w in zip(begin, tensor.shape, whole, strict=True)):
+        raise OptionError(
+            f"region {tuple(tensor.shape)} at offset {begin} does not lie in tensor '{name}' of shape {whole}. "
+            "Give shape= and offset= of the logical tensor, one number an axis. Nothing was written."
+        )
+    run = tensor.ndim  # axes from here on are contiguous in the logical tensor
+    while run > 0 and tensor.shape[run - 1] == whole[run - 1]:
+        run -= 1
+    run = max(run - 1, 0)
+    starts = np.zeros(1, np.int64)
+    for axis, (first, size) in enumerate(zip(begin[: run + 1], tensor.shape, strict=False)):
+        steps = np.arange(first, first + (size if axis < run else 1), dtype=np.int64) * math.prod(whole[axis + 1 :])
+        starts = (starts[:, None] + steps).ravel()
+    return starts, math.prod(tensor.shape[run:])
+
+
+def _rounded(rule: Parameters, dtype: "np.dtype[Any]", name: str) -> "np.ndarray[Any, Any]":
+    """Return the rule's numbers in the precision of the values, in the one shape that all kernels take."""
+    numbers = np.zeros(9, dtype)
+    with np.errstate(over="ignore"):
+        numbers[: len(rule.numbers)] = rule.numbers
+    for wanted, got in zip(rule.numbers, numbers, strict=False):
+        if math.isfinite(wanted) != math.isfinite(got):
+            raise OptionError(
+                f"tensor '{name}': {wanted} does not fit {dtype}, in which its values are made. Nothing was written."
+            )
+    return numbers
+
+
+def _run_kernel(
+    tensor: torch.Tensor,
+    rule: Parameters,
+    numbers: "np.ndarray[Any, Any]",
+    stream_key: int,
+    starts: "np.ndarray[Any, Any]",
+    length: int,
+) -> None:
+    """Write the values into a contiguous CPU tensor of a kernel's dtype, on as many threads as torch uses."""
+    kernel, out = _kernel(tensor.detach().reshape(-1))
+    low, high = np.uint32(stream_key & 0xFFFFFFFF), np.uint32(stream_key >> 32)
+    split = np.uint64(rule.split) if rule.double else np.uint32(rule.split)
+
+    def job(first: int, last: int) -> None:
+        kernel(rule.kind, low, high, numbers, split, starts, length, first, last, out)
+
+    spread(job, tensor.numel(), torch.get_num_threads())
+
+
+def _kernel(flat: torch.Tensor) -> tuple[Any, "np.ndarray[Any, Any]"]:
+    """Return the kernel for a flat tensor's dtype, and the tensor's memory as that kernel takes it."""
+    if flat.dtype == torch.float64:
+        from firstlight.random.kernels64 import fill_float64
+
+        return fill_float64, flat.numpy()
+    from firstlight.random.kernels import fill_bfloat16, fill_float32
+
+    if flat.dtype == torch.bfloat16:
+        return fill_bfloat16, flat.view(torch.int16).numpy().view(np.uint16)
+    return fill_float32, flat.numpy()

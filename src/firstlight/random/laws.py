@@ -22,9 +22,7 @@ class Uniform:
     def __post_init__(self) -> None:
         _finite("uniform", low=self.low, high=self.high)
         if self.low > self.high:
-            raise OptionError(
-                f"uniform: low = {self.low} is above high = {self.high}. Give the lower bound first. Nothing was written."
-            )
+            raise OptionError(f"uniform: low = {self.low} is above high = {self.high}. Nothing was written.")
 
 
 @dataclass(frozen=True, slots=True)

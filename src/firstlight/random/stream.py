@@ -38,7 +38,7 @@ def key(seed: int, name: str) -> int:
 
 
 def fresh_seed(generator: torch.Generator | None = None) -> int:
-    """Draw one 64-bit seed from `generator`, or from torch's default CPU generator, so that `torch.manual_seed` governs."""
+    """Draw a 64-bit seed from `generator`, or from torch's default CPU generator, which `torch.manual_seed` governs."""
     device = generator.device if generator is not None else torch.device("cpu")
     draw = torch.empty((), dtype=torch.int64, device=device)
     return int(draw.random_(-(2**63), None, generator=generator).item()) % SEED_LIMIT
