@@ -21,7 +21,7 @@ from firstlight.random.reference import philox, values
 
 GOLDENS = json.loads((Path(__file__).parent / "data" / "goldens-1.json").read_text())
 INF = math.inf
-KINDS = {"Uniform": Uniform, "Normal": Normal, "TruncatedNormal": TruncatedNormal}
+KINDS: dict[str, Any] = {"Uniform": Uniform, "Normal": Normal, "TruncatedNormal": TruncatedNormal}
 LAWS: dict[str, Law] = {label: KINDS[kind](**options) for label, (kind, options) in GOLDENS["laws"].items()}
 MORE_LAWS: dict[str, Law] = {
     "uniform-empty": Uniform(0.25, 0.25),
