@@ -229,13 +229,13 @@ def test_the_cut_normals_quantile_is_accurate() -> None:
         double = values(law, np.arange(4096), seed=1, name="w", double=True)
         mass = special.ndtr(law.high) - 0.5
         w0, w1, w2, w3 = (word.astype(np.uint64) for word in _words(np.arange(4096)))
-        odd = (np.arange(4096) >> 6) & 1 == 1
+        odd = (np.arange(4096) >> 9) & 1 == 1
         k = np.where(odd, w2 | w3 << np.uint64(32), w0 | w1 << np.uint64(32)) >> np.uint64(11)
         wanted = special.ndtri(0.5 + (k.astype(float) + 0.5) * 2.0**-53 * mass)
         np.testing.assert_allclose(double, wanted, rtol=2e-12)
 
 
 def _words(index: Any) -> Any:
-    block = ((index >> 7 << 6) | (index & 63)).astype(np.uint64)
+    block = ((index >> 10 << 9) | (index & 511)).astype(np.uint64)
     zero = np.zeros_like(block)
     return philox((block, zero, zero, zero), key(1, "w"))

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from firstlight.random import constants as fitted
-from firstlight.random.parameters import NORMAL, TRUNCATED_WIDE, UNIFORM
+from firstlight.random.parameters import LANES, NORMAL, TILE, TRUNCATED_WIDE, UNIFORM
 
 f32, i32, u32, u64 = np.float32, np.int32, np.uint32, np.uint64
 
@@ -51,17 +51,15 @@ def philox(low: Any, high: Any, k0: Any, k1: Any) -> Any:
 
 
 @njit(error_model="numpy")
-def _words(tile: Any, k0: Any, k1: Any, words: Array) -> None:
-    """Write the 256 words of a tile: word r of lane l to words[64 r + l]."""
-    base = u64(tile) << u64(6)
-    low, high = base & _LOW32, base >> _32
-    row0, row1, row2, row3 = words[0:64], words[64:128], words[128:192], words[192:256]
-    for lane in range(64):
-        w0, w1, w2, w3 = philox(low + u64(lane), high, k0, k1)
-        row0[lane] = w0
-        row1[lane] = w1
-        row2[lane] = w2
-        row3[lane] = w3
+def _words(block: Any, k0: Any, k1: Any, row0: Array, row1: Array, row2: Array, row3: Array) -> None:
+    """Write word r of consecutive blocks to row r. The blocks belong to one tile, so that only the low word counts up."""
+    low, high = u64(block) & _LOW32, u64(block) >> _32
+    for j in range(row0.size):
+        w0, w1, w2, w3 = philox(low + u64(j), high, k0, k1)
+        row0[j] = w0
+        row1[j] = w1
+        row2[j] = w2
+        row3[j] = w3
 
 
 @njit(inline="always", error_model="numpy")
@@ -80,7 +78,7 @@ def _minus_two_log(u: Any, shift: Any) -> Any:
 @njit(error_model="numpy")
 def _uniform(words: Array, numbers: Array, values: Array) -> None:
     low, span = numbers[0], numbers[1]
-    for j in range(256):
+    for j in range(words.size):
         values[j] = low + f32(words[j] >> u32(8)) * _2M24 * span
 
 
@@ -92,7 +90,7 @@ def _negate(x: Any, flag: Any) -> Any:
 
 @njit(error_model="numpy")
 def _box_muller(radii: Array, angles: Array, mean: Any, std: Any, even: Array, odd: Array) -> None:
-    for j in range(64):
+    for j in range(radii.size):
         radius = std * np.sqrt(_minus_two_log(f32(radii[j]) + _HALF, 32))
         angle = angles[j]
         quarter = u32(u32(angle + u32(0x20000000)) >> u32(30))
@@ -105,13 +103,6 @@ def _box_muller(radii: Array, angles: Array, mean: Any, std: Any, even: Array, o
         b = cosine if swap else sine
         even[j] = mean + radius * _negate(a, u32(quarter + u32(1)) >> u32(1))
         odd[j] = mean + radius * _negate(b, quarter >> u32(1))
-
-
-@njit(error_model="numpy")
-def _normal(words: Array, numbers: Array, values: Array) -> None:
-    mean, std = numbers[0], numbers[1]
-    _box_muller(words[0:64], words[64:128], mean, std, values[0:64], values[64:128])
-    _box_muller(words[128:192], words[192:256], mean, std, values[128:192], values[192:256])
 
 
 @njit(inline="always", error_model="numpy")
@@ -150,7 +141,7 @@ def _outer(word: Any, split: Any) -> Any:
 @njit(error_model="numpy")
 def _truncated(words: Array, numbers: Array, split: Any, values: Array) -> None:
     mean, std, low, high, step = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-    for j in range(256):
+    for j in range(words.size):
         word = words[j]
         x = _inner(word, split) * step
         z = x * _ratio_centre(x)
@@ -163,7 +154,7 @@ def _truncated(words: Array, numbers: Array, split: Any, values: Array) -> None:
 def _truncated_wide(words: Array, numbers: Array, split: Any, values: Array) -> None:
     mean, std, low, high, step = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     q_left, q_right, half_step = numbers[5], numbers[6], numbers[4] * _HALF
-    for j in range(256):
+    for j in range(words.size):
         word = words[j]
         x = _inner(word, split) * step
         q = (q_left if word < split else q_right) + _outer(word, split) * half_step
@@ -174,30 +165,47 @@ def _truncated_wide(words: Array, numbers: Array, split: Any, values: Array) -> 
 
 
 @njit(error_model="numpy")
-def _values(kind: Any, tile: Any, k0: Any, k1: Any, numbers: Array, split: Any, words: Array, values: Array) -> None:
-    """Write the 256 float32 values of a tile."""
-    _words(tile, k0, k1, words)
-    if kind == UNIFORM:
-        _uniform(words, numbers, values)
-    elif kind == NORMAL:
-        _normal(words, numbers, values)
-    elif kind == TRUNCATED_WIDE:
-        _truncated_wide(words, numbers, split, values)
-    else:
-        _truncated(words, numbers, split, values)
+def _values(
+    kind: Any, block: Any, count: int, k0: Any, k1: Any, numbers: Array, split: Any, words: Array, values: Array
+) -> None:
+    """Write the values of `count` consecutive blocks of a tile: word r of block j to values[LANES r + j]."""
+    w0, w1, w2, w3 = words[0][:count], words[1][:count], words[2][:count], words[3][:count]
+    v0, v1 = values[:count], values[LANES : LANES + count]
+    v2, v3 = values[2 * LANES : 2 * LANES + count], values[3 * LANES : 3 * LANES + count]
+    _words(block, k0, k1, w0, w1, w2, w3)
+    if kind == NORMAL:
+        mean, std = numbers[0], numbers[1]
+        _box_muller(w0, w1, mean, std, v0, v1)
+        _box_muller(w2, w3, mean, std, v2, v3)
+        return
+    for word, value in ((w0, v0), (w1, v1), (w2, v2), (w3, v3)):
+        if kind == UNIFORM:
+            _uniform(word, numbers, value)
+        elif kind == TRUNCATED_WIDE:
+            _truncated_wide(word, numbers, split, value)
+        else:
+            _truncated(word, numbers, split, value)
 
 
 @njit(error_model="numpy")
-def _store(values: Array, out: Array) -> None:
-    for j in range(out.size):
-        out[j] = values[j]
-
-
-@njit(error_model="numpy")
-def _store_bfloat16(values: Array, out: Array) -> None:
+def _round_to_bfloat16(values: Array, out: Array) -> None:
     bits = values.view(np.uint32)
     for j in range(out.size):
         out[j] = (bits[j] + u32(0x7FFF) + ((bits[j] >> u32(16)) & u32(1))) >> u32(16)
+
+
+@njit(error_model="numpy")
+def _part(
+    kind: Any, tile: Any, skip: int, k0: Any, k1: Any, numbers: Array, split: Any, words: Array, out: Array
+) -> Array:
+    """Return the elements of a tile from `skip` on, as many as out has; only the blocks they need are made."""
+    values = np.empty(TILE, np.float32)
+    lane = skip & (LANES - 1)
+    one_row = lane + out.size <= LANES
+    first, count = (lane, out.size) if one_row else (0, LANES)
+    _values(kind, LANES * tile + first, count, k0, k1, numbers, split, words, values)
+    start = (skip >> 9) * LANES if one_row else skip
+    return values[start : start + out.size]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -214,15 +222,17 @@ def fill_float32(
     out: Array,
 ) -> None:
     """Write positions first to last of the runs, end to end, into out; run r has `length` values from starts[r]."""
-    words, values = np.empty(256, np.uint32), np.empty(256, np.float32)
+    words = np.empty((4, LANES), np.uint32)
     at = first
     while at < last:
         index = starts[at // length] + at % length
-        skip = index & 255
-        take = min(256 - skip, min(last - at, length - at % length))
-        _values(kind, index >> 8, k0, k1, numbers, split, words, values)
-        _store(values[skip : skip + take], out[at : at + take])
-        at += take
+        skip = index & (TILE - 1)
+        target = out[at : at + min(TILE - skip, min(last - at, length - at % length))]
+        if target.size == TILE:
+            _values(kind, index >> 2, LANES, k0, k1, numbers, split, words, target)
+        else:
+            target[:] = _part(kind, index >> 11, skip, k0, k1, numbers, split, words, target)
+        at += target.size
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -239,12 +249,15 @@ def fill_bfloat16(
     out: Array,
 ) -> None:
     """Like fill_float32, rounded once to nearest even; out holds the bits as uint16."""
-    words, values = np.empty(256, np.uint32), np.empty(256, np.float32)
+    words, values = np.empty((4, LANES), np.uint32), np.empty(TILE, np.float32)
     at = first
     while at < last:
         index = starts[at // length] + at % length
-        skip = index & 255
-        take = min(256 - skip, min(last - at, length - at % length))
-        _values(kind, index >> 8, k0, k1, numbers, split, words, values)
-        _store_bfloat16(values[skip : skip + take], out[at : at + take])
-        at += take
+        skip = index & (TILE - 1)
+        target = out[at : at + min(TILE - skip, min(last - at, length - at % length))]
+        if target.size == TILE:
+            _values(kind, index >> 2, LANES, k0, k1, numbers, split, words, values)
+            _round_to_bfloat16(values, target)
+        else:
+            _round_to_bfloat16(_part(kind, index >> 11, skip, k0, k1, numbers, split, words, target), target)
+        at += target.size

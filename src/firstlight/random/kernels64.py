@@ -7,7 +7,7 @@ from numba import njit
 
 from firstlight.random import constants as fitted
 from firstlight.random.kernels import philox
-from firstlight.random.parameters import NORMAL, UNIFORM
+from firstlight.random.parameters import LANES, NORMAL, UNIFORM
 
 f64, i64, u32, u64 = np.float64, np.int64, np.uint32, np.uint64
 Array = np.ndarray[Any, Any]
@@ -85,8 +85,8 @@ def _truncated(k: Any, numbers: Array, split: Any) -> Any:
 
 @njit(error_model="numpy")
 def _value(kind: Any, index: int, k0: Any, k1: Any, numbers: Array, split: Any) -> Any:
-    row = (index >> 6) & 1
-    first, second = _halves((u64(index >> 7) << u64(6)) | u64(index & 63), k0, k1)
+    row = (index >> 9) & 1
+    first, second = _halves((u64(index >> 10) << u64(9)) | u64(index & (LANES - 1)), k0, k1)
     if kind == NORMAL:
         radius = numbers[1] * np.sqrt(_minus_two_log(f64((first >> u64(11)) + u64(1)), 53))
         return numbers[0] + radius * _direction(second, row)

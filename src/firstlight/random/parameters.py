@@ -12,6 +12,9 @@ from functools import lru_cache
 from firstlight.errors import OptionError
 from firstlight.random.laws import Law, Normal, TruncatedNormal, Uniform
 
+LANES = 512  # Philox blocks in a tile: a loop of this length amortises its start and stays in the first-level cache
+TILE = 4 * LANES  # float32 values in a tile; float64 tiles hold half as many
+
 UNIFORM, NORMAL, TRUNCATED, TRUNCATED_WIDE = 0, 1, 2, 3
 NARROW = Decimal("0.9599")  # of x = 1 - 2 q: below it no value reaches the tail polynomial
 NARROWEST = Decimal(2) ** -64  # probability of the interval: below it float32 cannot hold a step

@@ -10,7 +10,7 @@ import numpy as np
 
 from firstlight.random import constants as fitted
 from firstlight.random.laws import Law
-from firstlight.random.parameters import NORMAL, UNIFORM, Parameters, parameters
+from firstlight.random.parameters import LANES, NORMAL, UNIFORM, Parameters, parameters
 from firstlight.random.stream import key
 
 Array = np.ndarray[Any, Any]
@@ -61,8 +61,8 @@ def values(law: Law, index: Array, *, seed: int, name: str, double: bool = False
 
 def _block(index: Array, tile_bits: int, stream_key: int) -> tuple[Array, Array]:
     """Return the words of the Philox block an element lives in, stacked on the first axis, and its row in the tile."""
-    lane, row = index & np.uint64(63), (index & np.uint64(2**tile_bits - 1)) >> np.uint64(6)
-    block = ((index >> np.uint64(tile_bits)) << np.uint64(6)) | lane
+    lane, row = index & np.uint64(LANES - 1), (index & np.uint64(2**tile_bits - 1)) >> np.uint64(9)
+    block = ((index >> np.uint64(tile_bits)) << np.uint64(9)) | lane
     zero = np.zeros_like(block)
     return np.stack(philox((block & _LOW32, block >> np.uint64(32), zero, zero), stream_key)), row.astype(np.intp)
 
@@ -81,7 +81,7 @@ def _horner(coefficients: Sequence[float], x: Array) -> Array:
 def _values32(rule: Parameters, index: Array, stream_key: int) -> Array:
     f32 = np.float32
     numbers = [f32(n) for n in rule.numbers]
-    words, row = _block(index, 8, stream_key)
+    words, row = _block(index, 11, stream_key)
     word = _pick(words, row)
     if rule.kind == UNIFORM:
         low, span = numbers
@@ -135,7 +135,7 @@ def _truncated32(numbers: list[Any], word: Array, split: np.uint32) -> Array:
 
 def _values64(rule: Parameters, index: Array, stream_key: int) -> Array:
     numbers = [np.float64(n) for n in rule.numbers]
-    words, row = _block(index, 7, stream_key)
+    words, row = _block(index, 10, stream_key)
     wide = words.astype(np.uint64)
     halves = np.stack([wide[0] | wide[1] << np.uint64(32), wide[2] | wide[3] << np.uint64(32)])
     k = _pick(halves, row) >> np.uint64(11)
