@@ -1,9 +1,10 @@
-"""How fast values are made, against torch.nn.init and against storing a constant, measured side by side in one process."""
+"""How fast values are made, against torch.nn.init and against storing a constant, side by side in one process."""
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,8 +53,8 @@ class BenchRow:
 def bench(*, count: int = COUNT, rounds: int = 3) -> Iterator[BenchRow]:
     """Yield a row for every kind and dtype as soon as it is measured.
 
-    In every round firstlight, torch and the constant take their turn on the same tensor with torch's thread count, after
-    one round that is not counted (it compiles kernels and touches the memory).
+    In every round firstlight, torch and the constant take their turn on the same tensor with torch's thread count,
+    after one round that is not counted (it compiles kernels and touches the memory).
 
     Args:
         count: values a fill.
@@ -62,21 +63,21 @@ def bench(*, count: int = COUNT, rounds: int = 3) -> Iterator[BenchRow]:
     for dtype_name, dtype in DTYPES.items():
         tensor = torch.empty(count, dtype=dtype)
         for kind, (law, theirs) in KINDS.items():
-            fills: dict[str, Callable[[], Any]] = {
-                "firstlight": lambda law=law, tensor=tensor: fill(tensor, law, seed=0, name="bench"),
-                "torch": lambda theirs=theirs, tensor=tensor: theirs(tensor),
-                "constant": lambda tensor=tensor: tensor.fill_(1.0),
+            fills = {
+                "firstlight": partial(fill, tensor, law, seed=0, name="bench"),
+                "torch": partial(theirs, tensor),
+                "constant": partial(tensor.fill_, 1.0),
             }
             speeds = {name: count / seconds / 1e9 for name, seconds in _in_turn(fills, rounds).items()}
             yield BenchRow(kind, dtype_name, count, torch.get_num_threads(), **speeds)
 
 
 def cold_start() -> float:
-    """Return the seconds that the first fill of this process takes: it loads the kernels, and compiles them once a machine."""
-    return _seconds(lambda: fill(torch.empty(256), Normal(), seed=0, name="bench"))
+    """Return the seconds of the first fill of this process: it loads the kernels and, once a machine, compiles them."""
+    return _seconds(partial(fill, torch.empty(256), Normal(), seed=0, name="bench"))
 
 
-def _in_turn(fills: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def _in_turn(fills: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in fills}
     for turn in range(rounds + 1):
         for name, job in fills.items():

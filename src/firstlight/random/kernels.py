@@ -52,7 +52,7 @@ def philox(low: Any, high: Any, k0: Any, k1: Any) -> Any:
 
 @njit(error_model="numpy")
 def _words(block: Any, k0: Any, k1: Any, row0: Array, row1: Array, row2: Array, row3: Array) -> None:
-    """Write word r of consecutive blocks to row r. The blocks belong to one tile, so that only the low word counts up."""
+    """Write word r of consecutive blocks to row r. The blocks are of one tile, so only the low word counts up."""
     low, high = u64(block) & _LOW32, u64(block) >> _32
     for j in range(row0.size):
         w0, w1, w2, w3 = philox(low + u64(j), high, k0, k1)
