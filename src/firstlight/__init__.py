@@ -1,5 +1,86 @@
-"""firstlight gives a neural network a good start, and proves it."""
+"""firstlight gives a neural network a good start, and proves it. Here are the public names; each loads when first used.
+
+Loading late keeps `firstlight --help` instant. `plan`, `diagnose`, `race` and `doctor` are functions that share their name
+with the module they live in, so importing such a module must not put the module in the function's place.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from firstlight._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from firstlight import errors, init, random
+    from firstlight.diagnose import Diagnosis, Finding, diagnose
+    from firstlight.doctor import Checkup, doctor
+    from firstlight.init import gain
+    from firstlight.plan import Plan, initialize, keep, plan
+    from firstlight.race import RaceResult, race
+    from firstlight.recipes import Recipe
+    from firstlight.signal import Signals, measure
+
+_MODULES = ("errors", "init", "random")
+_HOMES = {
+    "Checkup": "doctor",
+    "Diagnosis": "diagnose",
+    "Finding": "diagnose",
+    "Plan": "plan",
+    "RaceResult": "race",
+    "Recipe": "recipes",
+    "Signals": "signal",
+    "diagnose": "diagnose",
+    "doctor": "doctor",
+    "gain": "init",
+    "initialize": "plan",
+    "keep": "plan",
+    "measure": "signal",
+    "plan": "plan",
+    "race": "race",
+}
+
+__all__ = [
+    "Checkup",
+    "Diagnosis",
+    "Finding",
+    "Plan",
+    "RaceResult",
+    "Recipe",
+    "Signals",
+    "__version__",
+    "diagnose",
+    "doctor",
+    "errors",
+    "gain",
+    "init",
+    "initialize",
+    "keep",
+    "measure",
+    "plan",
+    "race",
+    "random",
+]
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"firstlight.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'firstlight' has no attribute '{name}'")
+    value = getattr(import_module(f"firstlight.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
