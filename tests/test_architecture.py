@@ -1,4 +1,4 @@
-"""The tree is the architecture: imports go one way, public names are pinned, and nothing heavy loads before it is used."""
+"""The tree is the architecture: imports go one way, public names are pinned, nothing heavy loads before it is used."""
 
 import ast
 import subprocess

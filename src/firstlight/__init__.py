@@ -1,7 +1,7 @@
-"""firstlight gives a neural network a good start, and proves it. Here are the public names; each loads when first used.
+"""firstlight gives a neural network a good start, and proves it. The public names; each loads when first used.
 
-Loading late keeps `firstlight --help` instant. `plan`, `diagnose`, `race` and `doctor` are functions that share their name
-with the module they live in, so importing such a module must not put the module in the function's place.
+Loading late keeps `firstlight --help` instant. `plan`, `diagnose`, `race` and `doctor` are functions that share their
+name with the module they live in, so importing such a module must not put the module in the function's place.
 """
 
 import sys
