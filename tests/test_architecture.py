@@ -11,6 +11,7 @@ import firstlight
 
 SOURCE = Path(firstlight.__file__).parent
 LAYERS = [
+    "__main__",
     "cli",
     "report",
     "doctor",
