@@ -1,0 +1,160 @@
+"""Distributions by the words that plans use, each in terms of `std`, the root mean square of the values about their mean."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstlight.errors import OptionError, did_you_mean
+from firstlight.init import basic, structured
+from firstlight.random import Law, Normal, Uniform, fill
+
+Check = Callable[[str, Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How a plan's word is drawn, and which options it takes. Call it as draw(tensor, std=, seed=, name=, **options)."""
+
+    draw: Callable[..., Tensor]
+    options: Mapping[str, Check] = field(default_factory=dict)
+    has_std: bool = True
+
+    def __call__(self, tensor: Tensor, *, std: float | None, seed: int, name: str, **options: Any) -> Tensor:
+        """Fill the tensor in place and return it."""
+        return self.draw(tensor, std=std, seed=seed, name=name, **options)
+
+
+def check(distribution: str, std: float | None, options: Mapping[str, Any]) -> None:
+    """Raise OptionError unless a distribution exists and takes this std and these options.
+
+    Example:
+        >>> check("normal", 0.02, {"mean": 0.0})
+    """
+    if distribution not in DISTRIBUTIONS:
+        near = did_you_mean(str(distribution), DISTRIBUTIONS)
+        known = ", ".join(DISTRIBUTIONS)
+        raise OptionError(
+            f"distribution '{distribution}' is not known. Choose one of {known}.{near} Nothing was written."
+        )
+    found = DISTRIBUTIONS[distribution]
+    if found.has_std and (std is None or not math.isfinite(std) or std < 0):
+        raise OptionError(f"distribution '{distribution}': std = {std}, must be a number >= 0. Nothing was written.")
+    if not found.has_std and std:
+        raise OptionError(f"distribution '{distribution}': std = {std}, but a constant has none. Nothing was written.")
+    for name, value in options.items():
+        if name not in found.options:
+            takes = ", ".join(found.options) or "none"
+            near = did_you_mean(name, found.options)
+            raise OptionError(
+                f"distribution '{distribution}' has no option '{name}'. It takes: {takes}.{near} Nothing was written."
+            )
+        found.options[name](f"distribution '{distribution}': {name}", value)
+
+
+def _number(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise OptionError(f"{what} = {value!r}, must be a finite number. Nothing was written.")
+
+
+def _positive(what: str, value: Any) -> None:
+    _number(what, value)
+    if value <= 0:
+        raise OptionError(f"{what} = {value!r}, must be > 0. Nothing was written.")
+
+
+def _share(what: str, value: Any) -> None:
+    _number(what, value)
+    if not 0 <= value < 1:
+        raise OptionError(f"{what} = {value!r}, must be a share, at least 0 and below 1. Nothing was written.")
+
+
+def _groups(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise OptionError(f"{what} = {value!r}, must be a whole number >= 1. Nothing was written.")
+
+
+def _mirror(what: str, value: Any) -> None:
+    structured.check_mirror(value)
+
+
+def _law(make: Callable[..., Law]) -> Callable[..., Tensor]:
+    def draw(
+        tensor: Tensor, *, std: float, seed: int, name: str, shape: Any = None, offset: Any = None, **options: Any
+    ) -> Tensor:
+        return fill(tensor, make(std, **options), seed=seed, name=name, shape=shape, offset=offset)
+
+    return draw
+
+
+def _constant(tensor: Tensor, *, std: float | None, seed: int, name: str, value: float = 0.0) -> Tensor:
+    return basic.constant_(tensor, value)
+
+
+def _orthogonal(tensor: Tensor, *, std: float, seed: int, name: str) -> Tensor:
+    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+    return structured.orthogonal_(tensor, std * math.sqrt(max(rows, columns)), seed=seed, name=name)
+
+
+def _centred_orthogonal(tensor: Tensor, *, std: float, seed: int, name: str) -> Tensor:
+    rows, n = tensor.shape[0], math.prod(tensor.shape[1:])
+    norm = math.sqrt(rows * n / max(min(rows, n - 1), 1))
+    return structured.centred_orthogonal_(tensor, std * norm, seed=seed, name=name)
+
+
+def _delta_orthogonal(tensor: Tensor, *, std: float, seed: int, name: str) -> Tensor:
+    norm = math.sqrt(tensor.shape[0] * math.prod(tensor.shape[2:]))
+    return structured.delta_orthogonal_(tensor, std * norm, seed=seed, name=name)
+
+
+def _looks_linear(tensor: Tensor, *, std: float, seed: int, name: str, mirror: structured.Mirror = "both") -> Tensor:
+    rows, columns = tensor.shape[0], tensor.shape[1]
+    block = max(rows // 2 if mirror != "columns" else rows, columns // 2 if mirror != "rows" else columns)
+    norm = math.sqrt(block * math.prod(tensor.shape[2:]))
+    return structured.looks_linear_(tensor, std * norm, mirror, seed=seed, name=name)
+
+
+def _identity(tensor: Tensor, *, std: float, seed: int, name: str) -> Tensor:
+    return structured.identity_(tensor, std * math.sqrt(min(tensor.shape[:2]) * math.prod(tensor.shape[2:])))
+
+
+@torch.no_grad()
+def _dirac(tensor: Tensor, *, std: float, seed: int, name: str, groups: int = 1) -> Tensor:
+    ones = groups * min(tensor.shape[0] // groups, tensor.shape[1])
+    return basic.dirac_(tensor, groups).mul_(std * math.sqrt(tensor.numel() / max(ones, 1)))
+
+
+def _sparse(tensor: Tensor, *, std: float, seed: int, name: str, sparsity: float = 0.9) -> Tensor:
+    rows = max(tensor.shape[0], 1)
+    kept = 1 - math.ceil(sparsity * rows) / rows
+    return structured.sparse_(tensor, sparsity, std / math.sqrt(kept) if kept else 0.0, seed=seed, name=name)
+
+
+def _uniform_law(std: float, mean: float = 0.0) -> Law:
+    return Uniform(mean - math.sqrt(3.0) * std, mean + math.sqrt(3.0) * std)
+
+
+def _normal_law(std: float, mean: float = 0.0) -> Law:
+    return Normal(mean, std)
+
+
+def _truncated_law(std: float, mean: float = 0.0, truncate_std: float = 2.0) -> Law:
+    return basic.cut_law(mean, std, truncate_std)
+
+
+DISTRIBUTIONS: dict[str, Distribution] = {
+    "normal": Distribution(_law(_normal_law), {"mean": _number}),
+    "uniform": Distribution(_law(_uniform_law), {"mean": _number}),
+    "truncated-normal": Distribution(_law(_truncated_law), {"mean": _number, "truncate_std": _positive}),
+    "constant": Distribution(_constant, {"value": _number}, has_std=False),
+    "orthogonal": Distribution(_orthogonal),
+    "centred-orthogonal": Distribution(_centred_orthogonal),
+    "delta-orthogonal": Distribution(_delta_orthogonal),
+    "looks-linear": Distribution(_looks_linear, {"mirror": _mirror}),
+    "sparse": Distribution(_sparse, {"sparsity": _share}),
+    "identity": Distribution(_identity),
+    "dirac": Distribution(_dirac, {"groups": _groups}),
+}
