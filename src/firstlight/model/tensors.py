@@ -38,10 +38,13 @@ class Slice:
 class TensorInfo:
     """One parameter or buffer: its identity, what it is for, and how that was found.
 
-    name: first full name; aliases: the others, when tied. is_buffer: parameter or buffer. module_type: class name of the
-    owner. fan_in and fan_out are None where the notion does not apply (biases, scales, buffers). activation: canonical name
+    name: first full name; aliases: the others, when tied. is_buffer: parameter or buffer. module_type: class name of
+    the owner, and owner its full name ('' is the model itself). fan_in and fan_out are None where the notion does not
+    apply (biases, scales, buffers); a packed tensor has those of its slices when they agree. activation: canonical name
     of the activation that follows the weight ('linear' when none does, None when unknown), with activation_param its
-    parameter (a slope). depth: index of the layer in order of definition, counting layers with weights from 0.
+    parameter (a slope). depth: index of the layer in order of definition, counting layers with weights from 0. kind:
+    the known module type that the owner is or derives from ('Linear', 'Conv', 'RNN', …), '' when it is none. groups,
+    transposed and padding_idx are the owner's, where it has them.
     """
 
     name: str
@@ -58,3 +61,13 @@ class TensorInfo:
     slices: tuple[Slice, ...]
     aliases: tuple[str, ...]
     found_by: FoundBy
+    owner: str = ""
+    kind: str = ""
+    groups: int = 1
+    transposed: bool = False
+    padding_idx: int | None = None
+
+    @property
+    def local_name(self) -> str:
+        """The name within its owner: 'weight' of 'layers.0.weight'."""
+        return self.name[len(self.owner) + 1 :] if self.owner else self.name

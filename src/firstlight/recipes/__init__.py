@@ -1,1 +1,17 @@
-"""recipes."""
+"""Recipes: named schemes that choose a distribution for every tensor of a model. They decide; apply.py writes."""
+
+from firstlight.recipes import edge_of_chaos, orthogonal, scaled, simple, torch_default  # noqa: F401 (registers them)
+from firstlight.recipes.choice import Choice, Context
+from firstlight.recipes.recipe import RECIPES, Recipe, parse, register
+from firstlight.recipes.row import PlanRow, RowSlice
+
+__all__ = [
+    "RECIPES",
+    "Choice",
+    "Context",
+    "PlanRow",
+    "Recipe",
+    "RowSlice",
+    "parse",
+    "register",
+]

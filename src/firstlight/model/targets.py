@@ -1,0 +1,106 @@
+"""Targets: the text that names a model, and how a model is made from it.
+
+`load` finds what the text names and says clearly when it cannot; `Target.build` constructs it. Reading the model built
+is roles.py.
+"""
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from firstlight.errors import OptionError, TargetError, did_you_mean
+from firstlight.model import spec
+from firstlight.model.builtin import BUILTINS, BuiltIn
+from firstlight.model.usercode import from_file, from_package
+
+INIT = spec.Option("init", None, "the recipe that the model starts from; last, if it has options of its own", "word")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model that can be built: its text, the recipe it starts from (None: as it builds itself), and its builder."""
+
+    text: str
+    init: str | None
+    make: Callable[[], nn.Module]
+
+    def build(self, seed: int = 0) -> nn.Module:
+        """Return a new model, constructed with every global generator seeded from `seed` and put back afterwards.
+
+        What `init` names is not applied here: the model is as its own constructor leaves it.
+
+        Raises:
+            TargetError: if the user's code raises or does not return an nn.Module.
+            OptionError: if the built-in's options do not go together, or the seed is not in range.
+        """
+        if not 0 <= seed < 2**64:
+            raise OptionError(f"seed = {seed}, must be an integer with 0 <= seed < 2**64. Nothing was built.")
+        with _own_generators(seed):
+            return self.make()
+
+
+def load(text: str) -> Target:
+    """Return the target that a text names: `file.py:callable`, `package.module:callable`, or a built-in with options.
+
+    A callable is an nn.Module class, a function that returns a module, or a module; it is called without arguments.
+
+    Args:
+        text: for example "net.py:Net", "mypackage.models:small" or
+        "mlp:depth=30,width=128,act=tanh,init=torch-default".
+
+    Raises:
+        TargetError: if the file, module, attribute or built-in does not exist, or the user's code raises when imported.
+        OptionError: if a built-in has no such option, or its value is not allowed.
+
+    Example:
+        >>> target = load("mlp:depth=3,width=16,act=tanh,init=he")
+        >>> target.init, len(list(target.build().parameters()))
+        ('he', 6)
+    """
+    name, rest = spec.split(text)
+    if name == "hf":
+        raise TargetError(
+            f"target '{text}': Hugging Face configs need the optional extra firstlight[hf], which is not part of this "
+            "version. Use file.py:callable with a function that builds the model."
+        )
+    if name in BUILTINS:
+        return _built_in(text, BUILTINS[name], rest)
+    place, colon, attribute = text.strip().rpartition(":")
+    if place.endswith(".py") or text.strip().endswith(".py"):
+        with _own_generators(0):
+            return Target(text, None, from_file(text, place if colon else text.strip(), attribute if colon else ""))
+    if colon and place and "=" not in attribute:
+        with _own_generators(0):
+            return Target(text, None, from_package(text, place, attribute, names=tuple(BUILTINS)))
+    raise TargetError(
+        f"target '{text}' is not a model. Write file.py:callable, package.module:callable, or a built-in: "
+        f"{', '.join(BUILTINS)}.{did_you_mean(name, BUILTINS)}"
+    )
+
+
+def _built_in(text: str, entry: BuiltIn, rest: str) -> Target:
+    values = spec.parse(f"target '{entry.name}'", rest, (*entry.options, INIT), tail="init")
+    init: str | None = values.pop("init")
+    return Target(text, init, lambda: entry.build(values))
+
+
+@contextlib.contextmanager
+def _own_generators(seed: int) -> Iterator[None]:
+    """Seed the generators of torch, NumPy and Python inside, and put back what they were."""
+    python: Any = random.getstate()
+    numpy: Any = np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)
+            random.seed(seed)
+            yield
+    finally:
+        np.random.set_state(numpy)
+        random.setstate(python)

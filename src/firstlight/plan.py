@@ -1,0 +1,238 @@
+"""`Plan`: which tensor gets which distribution, and why. Made, compared, saved and loaded here; apply.py writes."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch import nn
+
+from firstlight import apply
+from firstlight.errors import FileError, PlanError, did_you_mean
+from firstlight.model.roles import read
+from firstlight.random import STREAM_VERSION
+from firstlight.recipes import PlanRow, Recipe, parse
+from firstlight.recipes.row import COLUMNS, SCHEMA
+from firstlight.recipes.rows import rows_fitting, rows_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing two plans disagree on: a tensor only one of them has (field 'row'), or a field of a row."""
+
+    name: str
+    field: str
+    ours: Any
+    theirs: Any
+
+    def __str__(self) -> str:
+        if self.field == "row":
+            return f"'{self.name}' is only in the {'first' if self.theirs is None else 'second'} plan"
+        return f"'{self.name}': {self.field} = {self.ours} in the first plan, {self.theirs} in the second"
+
+
+class Plan:
+    """For every parameter and buffer of a model: the distribution, its std, and the reason. Data; it holds no tensor.
+
+    `recipe` is the spec it was made from and `stream` the version of the stream it draws from. `plan["fc1.weight"]` is
+    a row, by any name of a tied tensor; iterating gives the rows in the model's order of definition.
+    """
+
+    def __init__(self, recipe: str, rows: Sequence[PlanRow], *, stream: int = STREAM_VERSION) -> None:
+        self.recipe, self.rows, self.stream = recipe, tuple(rows), stream
+        if stream != STREAM_VERSION:
+            raise PlanError(
+                f"the plan draws from stream version {stream}; this firstlight has version {STREAM_VERSION}. "
+                "Use the firstlight that made it, or plan anew. Nothing was written."
+            )
+        self._by_name: dict[str, PlanRow] = {}
+        for row in self.rows:
+            for name in (row.name, *row.aliases):
+                if name in self._by_name:
+                    raise PlanError(f"'{name}' {row.shape} is claimed by two rows. Remove one. Nothing was written.")
+                self._by_name[name] = row
+
+    def __getitem__(self, name: str) -> PlanRow:
+        if name not in self._by_name:
+            raise PlanError(f"the plan has no row '{name}'.{did_you_mean(name, self._by_name)}")
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[PlanRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and (self.recipe, self.rows) == (other.recipe, other.rows)
+
+    def __hash__(self) -> int:
+        return hash((self.recipe, tuple(row.name for row in self.rows)))
+
+    def apply(self, model: Model, seed: int = 0) -> Model:
+        """Give every tensor of the model what the plan says, and return the model. Applying twice is applying once.
+
+        Raises:
+            PlanError, DtypeError, OptionError: if plan and model do not fit; then no byte of the model has changed.
+        """
+        apply.write(self.rows, model, seed)
+        return model
+
+    def diff(self, other: "Plan") -> list[Difference]:
+        """Return where the plans differ, in order of this plan's rows, then rows that only the other has.
+
+        Every field counts, the words of the reason and how it was found apart.
+        """
+        theirs = {row.name: row for row in other}
+        ours = {row.name for row in self}
+        found: list[Difference] = []
+        for row in self:
+            if row.name not in theirs:
+                found.append(Difference(row.name, "row", row, None))
+                continue
+            left, right = row.to_json(), theirs[row.name].to_json()
+            fields = [field for field in left if field not in ("reason", "found_by") and left[field] != right[field]]
+            found += [Difference(row.name, field, left[field], right[field]) for field in fields]
+        return found + [Difference(row.name, "row", None, row) for row in other if row.name not in ours]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for `json.dumps`: schema, stream, recipe, rows."""
+        rows = [row.to_json() for row in self]
+        return {"schema": SCHEMA, "stream": self.stream, "recipe": self.recipe, "rows": rows}
+
+    def to_yaml(self) -> str:
+        """Return the plan as YAML to edit; `Plan.load` reads it back to the same rows, every float to its last bit."""
+        from firstlight.recipes import planfile
+
+        return planfile.dump(self.recipe, self.stream, self.rows)
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the plan as YAML, whole or not at all, and return the path.
+
+        Raises:
+            FileError: if the file exists and force is not set, or it cannot be written.
+        """
+        file = Path(path)
+        if file.exists() and not force:
+            raise FileError(
+                f"'{file}' exists. Choose another path, or pass force=True to replace it. Nothing was written."
+            )
+        aside = file.with_name(f".{file.name}.{os.getpid()}.part")
+        try:
+            aside.write_text(self.to_yaml(), encoding="utf-8")
+            aside.replace(file)
+        except OSError as error:
+            raise FileError(f"'{file}' cannot be written: {error.strerror}. Nothing was written.") from error
+        finally:
+            aside.unlink(missing_ok=True)
+        return file
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Plan":
+        """Read a plan from YAML. Nothing in the file is executed.
+
+        Raises:
+            FileError: if the file cannot be read.
+            PlanError: if it is not a whole, valid plan; the message names the file, the line and the field.
+        """
+        from firstlight.recipes import planfile
+
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise FileError(f"'{path}' cannot be read: {error.strerror}. Nothing was written.") from error
+        except UnicodeDecodeError as error:
+            raise PlanError(f"'{path}' is not a text file in UTF-8. Nothing was written.") from error
+        recipe, stream, rows = planfile.read(text, str(path))
+        try:
+            return cls(recipe, rows, stream=stream)
+        except PlanError as error:
+            raise PlanError(f"{path}: {error}") from None
+
+    def __str__(self) -> str:
+        cells = [COLUMNS, *(row.cells() for row in self)]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+        lines = [
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells
+        ]
+        return "\n".join([f"plan '{self.recipe}': {len(self)} tensors", *lines])
+
+    def __repr__(self) -> str:
+        return f"<Plan '{self.recipe}': {len(self)} tensors>"
+
+    def __rich__(self) -> "Table":
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=Text(f"plan '{self.recipe}': {len(self)} tensors"), title_justify="left")
+        for column in COLUMNS:
+            table.add_column(column, overflow="fold", no_wrap=column in ("distribution", "std"))
+        for row in self:
+            table.add_row(*map(Text, row.cells()))
+        return table
+
+
+def plan(model: nn.Module, recipe: "str | os.PathLike[str] | Recipe | Plan", *, keep: str | Sequence[str] = ()) -> Plan:
+    """Return a plan in which every parameter and buffer of the model has exactly one row. The model is only read.
+
+    Args:
+        model: any nn.Module, on any device, the meta device included.
+        recipe: a name or spec such as "he" or "normal:std=0.02"; a Recipe; a Plan, or the path of one saved as YAML.
+            A plan is returned as it is after checking that it is for this model, apart from what `keep` adds.
+        keep: names, or patterns such as "*.gate.alpha", of tensors to leave as they are.
+
+    Raises:
+        UnclaimedParameterError: if the recipe has no rule for a tensor and it is not kept.
+        DtypeError: if a parameter that is not kept has a dtype that cannot be drawn into.
+        OptionError: if there is no such recipe or option, or a keep pattern matches nothing.
+        PlanError: if a plan given is for another model.
+
+    Example:
+        >>> made = plan(nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 2)), "xavier")
+        >>> len(made), made["0.weight"].distribution, round(made["0.weight"].std, 4)
+        (4, 'normal', 0.4082)
+    """
+    found = _find(recipe) if isinstance(recipe, str | os.PathLike) else recipe
+    patterns = (keep,) if isinstance(keep, str) else tuple(keep)
+    infos = read(model)
+    if isinstance(found, Plan):
+        return Plan(found.recipe, rows_fitting(found.rows, infos, patterns), stream=found.stream)
+    return Plan(str(found), rows_of(found, infos, patterns))
+
+
+def initialize(
+    model: Model, recipe: "str | os.PathLike[str] | Recipe | Plan", *, seed: int = 0, keep: str | Sequence[str] = ()
+) -> Model:
+    """Plan and apply: give every parameter and buffer what the recipe says, and return the model.
+
+    Args, Raises: as `plan` and `Plan.apply`. On an error no byte of the model has changed.
+
+    Example:
+        >>> model = initialize(nn.Linear(8, 4), "he", seed=1)
+        >>> again = initialize(nn.Linear(8, 4), "he", seed=1)
+        >>> bool((model.weight == again.weight).all()), bool((model.bias == 0).all())
+        (True, True)
+    """
+    return plan(model, recipe, keep=keep).apply(model, seed)
+
+
+def keep(*patterns: str) -> tuple[str, ...]:
+    """Return patterns of names for `plan(..., keep=...)`: those tensors are left as they are."""
+    return patterns
+
+
+def _find(text: str | os.PathLike[str]) -> Recipe | Plan:
+    """Return the plan that a path names, else the recipe that a spec names."""
+    path = os.fspath(text)
+    if path.endswith((".yaml", ".yml")) or not isinstance(text, str):
+        return Plan.load(path)
+    return parse(path)

@@ -1,0 +1,63 @@
+"""`Choice`: what a recipe decides for one tensor; `Context`: what it may look at to decide. Pure data and look-ups."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from firstlight.model.tensors import TensorInfo
+
+KEEP = "keep"  # the distribution of a tensor that is left as it is
+
+WEIGHTS = ("weight", "output-weight", "recurrent-weight")
+
+Number = float | int | str | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The distribution, std and options of one tensor, and the reason in words with the numbers filled in.
+
+    std: one number for the whole tensor, or one for each of its slices, in their order; None only where nothing is
+    drawn. sliced: whether each slice is drawn as a weight of its own.
+    """
+
+    distribution: str
+    std: float | tuple[float, ...] | None
+    reason: str
+    options: Mapping[str, Number] = field(default_factory=dict)
+    sliced: bool = False
+
+
+class Context:
+    """All tensors of the model, and who stands next to whom."""
+
+    def __init__(self, infos: Sequence[TensorInfo]) -> None:
+        self.infos = tuple(infos)
+        self._by_owner: dict[str, list[TensorInfo]] = {}
+        self._by_depth: dict[int, TensorInfo] = {}
+        for info in self.infos:
+            self._by_owner.setdefault(info.owner, []).append(info)
+            if info.depth is not None and (info.role in WEIGHTS or info.role == "embedding"):
+                self._by_depth.setdefault(info.depth, info)
+
+    @property
+    def layers(self) -> int:
+        """The number of layers with weights."""
+        return len(self._by_depth)
+
+    def weight_of(self, info: TensorInfo) -> TensorInfo | None:
+        """Return the first weight of the module that owns `info`: the one its bias belongs to."""
+        return next((i for i in self._by_owner[info.owner] if i.role in WEIGHTS), None)
+
+    def weight_at(self, depth: int) -> TensorInfo | None:
+        """Return the first weight of the layer at this depth, or None."""
+        return self._by_depth.get(depth)
+
+
+def constant(value: float, reason: str) -> Choice:
+    """Choose one value for every element."""
+    return Choice("constant", 0.0, reason, {"value": float(value)})
+
+
+def keep(reason: str) -> Choice:
+    """Choose to leave the tensor as it is."""
+    return Choice(KEEP, None, reason)

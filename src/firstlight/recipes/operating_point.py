@@ -1,0 +1,93 @@
+"""Where an activation is to work in a deep network: the mean and variance of its input that keep signals steady.
+
+Numbers about activations alone; which tensor gets what is decided in edge_of_chaos.py.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from torch import Tensor
+
+from firstlight.init.activations import function
+from firstlight.init.gains import moments
+
+Style = Literal["linear", "mirrored", "odd", "centred"]
+
+GROWTH = 4.0  # how far gradients may grow or shrink over the whole depth
+_VARIANCES = (4.0, 3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
+_MEANS = (0.0, *(sign * step / 5 for step in range(1, 16) for sign in (1, -1)))  # to ±3
+_ODD = 1e-18  # power of φ(z) + φ(-z) that counts as none
+_TINY = 1e-300
+_STRAIGHT = 0.003  # a curve whose best line misses this share of its power, or less, counts as a line
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """How an activation is used: style, mean and variance of its input, and what the next layer sees.
+
+    style 'mirrored': units come in pairs h, -h, and the next layer sees φ(h) - φ(-h), nearly a line of this slope.
+    'odd': the output has mean 0 by symmetry. 'centred': it has not, and the next layer's rows must sum to 0. 'linear':
+    no activation. output_variance is that of φ, or of φ(h) - φ(-h) when mirrored. growth: of the gradient's power a
+    layer.
+    """
+
+    style: Style
+    mean: float
+    variance: float
+    output_variance: float
+    growth: float
+
+
+@lru_cache(maxsize=256)
+def operating_point(activation: str | None, param: float | None, depth: int, *, paired: bool = True) -> OperatingPoint:
+    """Return the operating point of an activation in a network of `depth` layers with weights.
+
+    With z standard normal, φ the activation and q the variance of its input, weights of variance
+    q / (fan_in · Var φ(μ + √q z)) keep q from layer to layer, and the gradient's power grows by
+    χ = q E[φ'(μ + √q z)²] / Var φ(μ + √q z) a layer. Chosen are the largest q, then the smallest |μ|, with χ^depth
+    within a factor of 4; when none is, those with χ nearest 1. Units come in pairs only if `paired` says that they can.
+
+    Example:
+        >>> operating_point("relu", None, 30).style, operating_point("tanh", None, 30).style
+        ('mirrored', 'odd')
+    """
+    if activation is None or activation == "linear":
+        return OperatingPoint("linear", 0.0, 1.0, 1.0, 1.0)
+    phi = function(activation, param)
+    if moments(lambda x: phi(x) + phi(-x)).second < _ODD:
+        return _search("odd", activation, param, depth, (0.0,))
+    if paired:
+        power, missed = _line(lambda x: phi(x) - phi(-x))
+        if missed <= _STRAIGHT * power:
+            return OperatingPoint("mirrored", 0.0, 1.0, power, 1.0)
+    return _search("centred", activation, param, depth, _MEANS)
+
+
+def _search(style: Style, activation: str, param: float | None, depth: int, means: tuple[float, ...]) -> OperatingPoint:
+    nearest: OperatingPoint | None = None
+    for variance in _VARIANCES:
+        for mean in means:
+            point = _point(style, activation, param, mean, variance)
+            if abs(math.log(point.growth)) * depth <= math.log(GROWTH):
+                return point
+            if nearest is None or abs(math.log(point.growth)) < abs(math.log(nearest.growth)):
+                nearest = point
+    assert nearest is not None
+    return nearest
+
+
+def _point(style: Style, activation: str, param: float | None, mean: float, variance: float) -> OperatingPoint:
+    found = moments(activation, param, mean=mean, std=math.sqrt(variance))
+    spread = max(found.second - found.mean**2, _TINY)
+    growth = max(variance * found.slope / spread, _TINY)
+    return OperatingPoint(style, mean, variance, spread, growth)
+
+
+def _line(curve: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+    """Return E[ψ(z)²] of an odd curve ψ, and the part of it that its best line through 0 misses."""
+    power = moments(curve).second
+    along = (moments(lambda x: curve(x) + x).second - power - 1) / 2  # E[z ψ(z)]
+    return power, power - along**2

@@ -1,0 +1,126 @@
+"""From what is known of a model's tensors to a plan's rows: the recipe decides; each tensor is claimed exactly once."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import torch
+
+from firstlight.errors import DtypeError, OptionError, PlanError, UnclaimedParameterError, did_you_mean
+from firstlight.model.tensors import TensorInfo
+from firstlight.recipes.choice import KEEP, Choice, Context, keep
+from firstlight.recipes.recipe import Recipe
+from firstlight.recipes.row import PlanRow, RowSlice
+
+_KEPT = keep("kept: named by keep()")
+
+
+def rows_of(recipe: Recipe, infos: Sequence[TensorInfo], patterns: Sequence[str]) -> list[PlanRow]:
+    """Return one row for each tensor: kept if a pattern matches one of its names, else what the recipe chooses.
+
+    Raises:
+        UnclaimedParameterError: if the recipe has no rule for a tensor that is not kept.
+        DtypeError: if a parameter that is not kept cannot be drawn into.
+        OptionError: if a pattern matches nothing.
+    """
+    kept = _matching(patterns, infos)
+    context = Context(infos)
+    choices = [_KEPT if info.name in kept else recipe.choose(info, context) for info in infos]
+    _refuse_unclaimed(infos, choices, recipe)
+    pairs = [(info, choice) for info, choice in zip(infos, choices, strict=True) if choice is not None]
+    for info, choice in pairs:
+        _refuse_dtype(info, choice)
+    return [_row(info, choice) for info, choice in pairs]
+
+
+def rows_fitting(given: Sequence[PlanRow], infos: Sequence[TensorInfo], patterns: Sequence[str]) -> list[PlanRow]:
+    """Return the rows given, with what the patterns match kept, after checking that they are exactly this model's.
+
+    Raises:
+        PlanError: if a row has no tensor of its name, shape and dtype, or a tensor no row.
+        OptionError: if a pattern matches nothing.
+    """
+    kept = _matching(patterns, infos)
+    known = {info.name: info for info in infos}
+    names = {row.name for row in given}
+    for row in given:
+        info = known.get(row.name)
+        if info is None or (info.shape, info.dtype) != (row.shape, row.dtype):
+            has = f"has {info.shape} {info.dtype}" if info else f"has no such tensor.{did_you_mean(row.name, known)}"
+            raise PlanError(
+                f"the plan's row '{row.name}' {row.shape} {row.dtype} does not fit: the model {has}. "
+                "Plan this model anew. No parameter was changed."
+            )
+    missing = [name for name in known if name not in names]
+    if missing:
+        raise PlanError(
+            f"{len(missing)} of {len(known)} tensors have no row in the plan: '{missing[0]}' "
+            f"{known[missing[0]].shape}. Plan this model anew, or add their rows. No parameter was changed."
+        )
+    return [_row(known[row.name], _KEPT) if row.name in kept else row for row in given]
+
+
+def _matching(patterns: Sequence[str], infos: Sequence[TensorInfo]) -> set[str]:
+    """Return the first names of the tensors that a pattern matches by any of their names."""
+    kept: set[str] = set()
+    for pattern in patterns:
+        found = {i.name for i in infos if any(fnmatchcase(name, pattern) for name in (i.name, *i.aliases))}
+        if not found:
+            near = did_you_mean(pattern, (i.name for i in infos))
+            raise OptionError(
+                f"keep('{pattern}') matches none of {len(infos)} parameters and buffers. Name one of them.{near} "
+                "No parameter was changed."
+            )
+        kept |= found
+    return kept
+
+
+def _refuse_unclaimed(infos: Sequence[TensorInfo], choices: Sequence[Choice | None], recipe: Recipe) -> None:
+    left = [info for info, choice in zip(infos, choices, strict=True) if choice is None]
+    if left:
+        shown = ", ".join(f"'{info.name}' {info.shape}" for info in left[:3]) + (", …" if len(left) > 3 else "")
+        names = ", ".join(f"'{pattern}'" for pattern in dict.fromkeys(_pattern(info.name) for info in left[:3]))
+        raise UnclaimedParameterError(
+            f"{len(left)} of {len(infos)} parameters match no rule of recipe '{recipe}': {shown}. "
+            f"Use a recipe with a rule for them, or keep({names}) to leave them as they are. No parameter was changed."
+        )
+
+
+def _pattern(name: str) -> str:
+    """Return a pattern for a tensor and its likes in other blocks: '*.gate.alpha' of 'blocks.0.gate.alpha'."""
+    parts = name.split(".")
+    numbers = [i for i, part in enumerate(parts) if part.isdigit()]
+    return ".".join(["*", *parts[numbers[-1] + 1 :]]) if numbers and numbers[-1] + 1 < len(parts) else name
+
+
+def _refuse_dtype(info: TensorInfo, choice: Choice) -> None:
+    dtype: torch.dtype = getattr(torch, info.dtype)
+    if not dtype.is_floating_point and choice.distribution != KEEP and not info.is_buffer:
+        raise DtypeError(
+            f"'{info.name}' {info.shape} has dtype {info.dtype}; a parameter needs a real floating dtype to be drawn. "
+            f"Leave it as it is with keep('{info.name}'). No parameter was changed."
+        )
+
+
+def _row(info: TensorInfo, choice: Choice) -> PlanRow:
+    stds = choice.std if isinstance(choice.std, tuple) else (None,) * len(info.slices)
+    slices = tuple(
+        RowSlice(part.name, part.start, part.stop, part.fan_in, part.fan_out, std)
+        for part, std in zip(info.slices, stds, strict=True)
+    )
+    return PlanRow(
+        name=info.name,
+        shape=info.shape,
+        dtype=info.dtype,
+        role=info.role,
+        fan_in=info.fan_in,
+        fan_out=info.fan_out,
+        distribution=choice.distribution,
+        std=None if isinstance(choice.std, tuple) else choice.std,
+        reason=choice.reason,
+        found_by=info.found_by,
+        options=dict(choice.options),
+        is_buffer=info.is_buffer,
+        padding_idx=None if choice.distribution == KEEP else info.padding_idx,
+        aliases=info.aliases,
+        slices=slices if choice.sliced or isinstance(choice.std, tuple) else (),
+    )

@@ -1,0 +1,69 @@
+"""Recipes that give every weight the same distribution, whatever its fans: zeros, normal, uniform."""
+
+import math
+
+from firstlight.errors import OptionError
+from firstlight.model.spec import Option
+from firstlight.model.tensors import TensorInfo
+from firstlight.recipes.choice import WEIGHTS, Choice, Context, constant
+from firstlight.recipes.recipe import register
+
+_ALL = (*WEIGHTS, "embedding")
+
+
+@register(
+    "zeros",
+    summary="zero for every weight and bias; units stay alike, so nothing is learned",
+    formula="W = 0",
+    use="To see why zeros fail. Never to train.",
+)
+def zeros(info: TensorInfo, context: Context) -> Choice | None:
+    """Choose 0 for weights; the usual choices are 0 for biases already."""
+    return constant(0.0, f"{info.role}: 0, so that all units of the layer are alike") if info.role in _ALL else None
+
+
+@register(
+    "normal",
+    summary="N(0, std²) for every weight",
+    formula="std as given",
+    use="To see what a fixed scale does, or where a paper fixes one, such as 0.02 for BERT and GPT-2.",
+    options=(Option("std", 0.01, "standard deviation of every weight", minimum=0),),
+)
+def normal(info: TensorInfo, context: Context, *, std: float) -> Choice | None:
+    """Choose N(0, std²) for weights and embeddings."""
+    return Choice("normal", std, f"{info.role}: std = {std:g}, as given") if info.role in _ALL else None
+
+
+def _bounds(low: float | None, high: float | None, std: float | None) -> tuple[float, float]:
+    if std is not None and low is None and high is None:
+        return -math.sqrt(3) * std, math.sqrt(3) * std
+    if std is None and low is None and high is None:
+        return -0.05, 0.05
+    if std is not None or low is None or high is None or low > high:
+        raise OptionError(
+            f"recipe 'uniform': low = {low}, high = {high}, std = {std}, must be low <= high, or std alone."
+        )
+    return low, high
+
+
+@register(
+    "uniform",
+    summary="U(low, high), or the symmetric one of a given std, for every weight",
+    formula="std = (high - low) / √12",
+    use="To see what a fixed range does.",
+    options=(
+        Option("low", None, "lower bound; goes with high"),
+        Option("high", None, "upper bound; goes with low"),
+        Option("std", None, "standard deviation, instead of bounds: U(-√3·std, √3·std); default 0.05/√3", minimum=0),
+    ),
+    together=_bounds,
+)
+def uniform(
+    info: TensorInfo, context: Context, *, low: float | None, high: float | None, std: float | None
+) -> Choice | None:
+    """Choose U(low, high) for weights and embeddings."""
+    if info.role not in _ALL:
+        return None
+    low, high = _bounds(low, high, std)
+    options = {"mean": (low + high) / 2} if low + high else {}
+    return Choice("uniform", (high - low) / math.sqrt(12), f"{info.role}: U({low:g}, {high:g}), as given", options)
