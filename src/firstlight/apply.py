@@ -137,16 +137,17 @@ def _parts(row: PlanRow, tensor: torch.Tensor) -> list[tuple[torch.Tensor, float
 
 def _refuse_overlap(pairs: list[tuple[PlanRow, torch.Tensor]]) -> None:
     """Raise PlanError if two rows would write the same memory, as views of one tensor do."""
-    spans = sorted(
-        (str(t.device), t.data_ptr(), t.data_ptr() + t.numel() * t.element_size(), row.name)
-        for row, t in pairs
+    spans = [
+        (str(t.device), t.data_ptr(), number, t.numel() * t.element_size())
+        for number, (row, t) in enumerate(pairs)
         if not row.kept and t.numel() and t.is_contiguous()
-    )
-    for (device, _, stop, name), (next_device, start, _, other) in itertools.pairwise(spans):
-        if device == next_device and start < stop:
+    ]
+    for (device, start, number, size), (next_device, next_start, other, _) in itertools.pairwise(sorted(spans)):
+        if device == next_device and next_start < start + size:
+            names = [pairs[i][0].name for i in sorted((number, other))]
             raise PlanError(
-                f"'{name}' and '{other}' share memory, so it would be written twice. "
-                f"Leave one as it is with keep('{other}'). No parameter was changed."
+                f"'{names[0]}' and '{names[1]}' share memory, which would be written twice. "
+                f"Leave one as it is with keep('{names[1]}'). No parameter was changed."
             )
 
 

@@ -181,14 +181,15 @@ def _construct(node: yaml.Node, path: str) -> Any:
 
 def _explain(error: ValidationError, node: yaml.Node, data: Any, path: str) -> str:
     """Return one line on the first thing that does not fit: file, line, row, field, what was got and needed."""
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo explains what is missing
     place = tuple(part for part in first["loc"] if part not in _UNION_TAGS)
     line = _line(node, place)
     row = ""
     if len(place) > 1 and place[0] == "rows" and isinstance(data["rows"][place[1]], dict):
         row = f"row '{data['rows'][place[1]].get('name', place[1])}': "
     field = str(place[-1]) if place and isinstance(place[-1], str) and place != ("rows",) else ""
-    return f"{path}:{line}: {row}{_needed(first, field)}. Nothing was written."
+    return f"{path}:{line}: {row}{_needed(first, field)} Nothing was written."
 
 
 _UNION_TAGS = ("float", "int", "str", "bool")
@@ -197,16 +198,16 @@ _UNION_TAGS = ("float", "int", "str", "bool")
 def _needed(first: Any, field: str) -> str:
     kind, got = first["type"], first["input"]
     if kind == "missing":
-        return f"'{field}' is missing"
+        return f"'{field}' is missing."
     if kind == "extra_forbidden":
-        return f"'{field}' is not a field.{did_you_mean(field, _FIELDS)}".rstrip(".")
+        return f"'{field}' is not a field.{did_you_mean(field, _FIELDS)}"
     if kind == "value_error":
-        return str(first["ctx"]["error"])
+        return f"{first['ctx']['error']}."
     limit = first.get("ctx", {}).get("ge")
     if limit is not None:
-        return f"{field} = {got}, must be >= {limit:g}"
+        return f"{field} = {got}, must be >= {limit:g}."
     needed = first["msg"].removeprefix("Input should be ")
-    return f"{field or 'it'} = {got!r}, must be {needed}"
+    return f"{field or 'it'} = {got!r}, must be {needed}."
 
 
 _FIELDS = tuple(name for model in (_RowModel, _SliceModel) for name in model.model_fields)

@@ -1,0 +1,148 @@
+"""Writing a plan: absolute, repeatable, in any order, and not at all when anything does not fit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from firstlight.apply import write
+from firstlight.errors import DtypeError, FirstlightError, OptionError, PlanError
+from firstlight.model.targets import load
+from firstlight.plan import initialize, plan
+from firstlight.random import Normal, fill
+from firstlight.recipes import PlanRow, RowSlice
+
+
+def model() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def bits(made: nn.Module) -> list[bytes]:
+    return [tensor.detach().clone().numpy().tobytes() for tensor in made.state_dict().values()]
+
+
+def test_values_are_those_of_the_stream_under_the_rows_name() -> None:
+    made = initialize(model(), "he", seed=7)
+    expected = fill(torch.empty(8, 6), Normal(std=(2 / 6) ** 0.5), seed=7, name="0.weight")
+    assert torch.equal(made.get_parameter("0.weight"), expected)
+
+
+def test_slices_are_drawn_as_tensors_of_their_own() -> None:
+    made = initialize(nn.MultiheadAttention(8, 2), "lecun", seed=7)
+    weight = made.in_proj_weight
+    assert weight is not None
+    for number, name in enumerate(("query", "key", "value")):
+        expected = fill(torch.empty(8, 8), Normal(std=8**-0.5), seed=7, name=f"in_proj_weight/{name}")
+        assert torch.equal(weight[8 * number : 8 * number + 8], expected)
+
+
+def test_the_seed_matters_and_the_order_of_rows_does_not() -> None:
+    rows = plan(model(), "he").rows
+    first, turned, other = model(), model(), model()
+    write(rows, first, 1)
+    write(rows[::-1], turned, 1)
+    write(rows, other, 2)
+    assert bits(first) == bits(turned)
+    assert bits(first) != bits(other)
+
+
+def test_what_a_tensor_gets_does_not_depend_on_the_others() -> None:
+    small = initialize(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), "he")
+    large = initialize(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 9)), "he")
+    assert torch.equal(small.get_parameter("0.weight"), large.get_parameter("0.weight"))
+
+
+def test_a_tied_weight_is_written_once_and_stays_tied() -> None:
+    made = initialize(load("gpt:tie=yes").build(), "xavier")
+    names = dict(made.named_parameters(remove_duplicate=False))
+    assert names["head.weight"] is names["embedding.tokens.weight"]
+    assert torch.equal(
+        names["head.weight"], initialize(load("gpt:tie=yes").build(), "xavier").get_parameter("head.weight")
+    )
+
+
+def test_writing_keeps_the_parameters_and_their_gradients_flags() -> None:
+    made = model()
+    made[0].requires_grad_(False)
+    parameters = list(made.parameters())
+    initialize(made, "he")
+    assert all(a is b for a, b in zip(parameters, made.parameters(), strict=True))
+    assert [p.requires_grad for p in parameters] == [False, False, True, True, True, True]
+
+
+Edit = Callable[[list[PlanRow]], list[PlanRow]]
+
+
+def edit(index: int, **fields: object) -> Edit:
+    return lambda rows: [*rows[:index], replace(rows[index], **fields), *rows[index + 1 :]]  # type: ignore[arg-type]
+
+
+LAST = 8  # rows: 0.weight 0.bias 1.weight 1.bias 1.running_mean 1.running_var 1.num_batches_tracked 3.weight 3.bias
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda rows: rows[:-1], PlanError, r"1 of 9 tensors have no row in the plan: '3\.bias' \(3,\)"),
+        (lambda rows: [*rows, rows[0]], PlanError, r"'0\.weight' \(8, 6\) is claimed by two rows"),
+        (edit(LAST, name="3.bais"), PlanError, r"row '3\.bais' \(3,\) names none of .* Did you mean '3\.bias'\?"),
+        (edit(LAST, shape=(4,)), PlanError, r"'3\.bias' has shape \(3,\) in the model and \(4,\) in the plan"),
+        (edit(LAST, dtype="float64"), PlanError, r"has dtype float32 in the model and float64 in the plan"),
+        (edit(LAST, distribution="norml", std=1.0), OptionError, r"'norml' is not known\. .* Did you mean 'normal'\?"),
+        (edit(LAST, distribution="normal", std=-1.0, options={}), OptionError, r"std = -1\.0, must be a number >= 0"),
+        (edit(LAST, distribution="normal", std=1.0), OptionError, r"'3\.bias' \(3,\): .* has no option 'value'"),
+        (edit(LAST, distribution="normal", std=None, options={}), OptionError, r"std = None, must be a number"),
+        (
+            edit(LAST, distribution="orthogonal", std=1.0, options={}),
+            OptionError,
+            r"'3\.bias' \(3,\): Only tensors with",
+        ),
+        (edit(7, distribution="looks-linear", options={"mirror": "rows"}), OptionError, r"must be even in number"),
+        (edit(7, padding_idx=3), PlanError, r"padding_idx = 3 is not one of its 3 rows"),
+        (edit(7, slices=(RowSlice("a", 0, 2, 8, 2),)), PlanError, r"slices must follow each other from row 0 to row 3"),
+        (
+            edit(6, distribution="normal", std=1.0, options={}),
+            DtypeError,
+            r"'1\.num_batches_tracked' .* has dtype int64",
+        ),
+    ],
+)
+def test_refused_rows_leave_every_byte_of_the_model(change: Edit, error: type[FirstlightError], message: str) -> None:
+    made = model()
+    before = bits(made)
+    with pytest.raises(error, match=message) as caught:
+        write(change(list(plan(made, "he").rows)), made, 0)
+    assert bits(made) == before
+    assert "No parameter was changed." in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_seed_out_of_range_leaves_every_byte_of_the_model() -> None:
+    made = model()
+    before = bits(made)
+    with pytest.raises(OptionError, match=r"seed = -1, must be an integer"):
+        initialize(made, "he", seed=-1)
+    assert bits(made) == before
+
+
+def test_the_meta_device_is_refused_with_the_remedy() -> None:
+    with torch.device("meta"):
+        made = model()
+    with pytest.raises(
+        PlanError, match=r"'0\.weight' \(8, 6\) is on the meta device .* model\.to_empty\(device=\.\.\.\)"
+    ):
+        initialize(made, "he")
+    assert torch.isfinite(initialize(made.to_empty(device="cpu"), "he")[0].weight).all()  # type: ignore[arg-type]
+
+
+def test_tensors_that_share_part_of_their_memory_are_refused() -> None:
+    made = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    with torch.no_grad():
+        made[1].weight = nn.Parameter(made.get_parameter("0.weight").data[:2])
+    before = bits(made)
+    with pytest.raises(PlanError, match=r"'0\.weight' and '1\.weight' share memory.*keep\('1\.weight'\)"):
+        initialize(made, "he")
+    assert bits(made) == before
+    initialize(made, "he", keep="1.weight")
