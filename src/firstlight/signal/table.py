@@ -41,6 +41,7 @@ class Signals:
     loss: float | None = None
     source: str = "measured"
     not_observed: tuple[str, ...] = field(default=())
+    input: SignalRow | None = None
 
     def __iter__(self) -> Iterator[SignalRow]:
         return iter(self.rows)
@@ -56,4 +57,5 @@ class Signals:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`: the fields of this class, rows as a list of objects."""
-        return asdict(self) | {"rows": [asdict(row) for row in self.rows], "not_observed": list(self.not_observed)}
+        rows = [asdict(row) for row in self.rows]
+        return asdict(self) | {"rows": rows, "not_observed": list(self.not_observed)}

@@ -1,0 +1,110 @@
+"""`diagnose`: one pass over a model, every rule on what it shows, and the way from there to a prescription."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from firstlight.diagnose import depth, units, values
+from firstlight.diagnose.case import Case
+from firstlight.diagnose.finding import Finding
+from firstlight.diagnose.prescribe import Candidate, Question, prescribe
+from firstlight.plan import Plan, plan
+from firstlight.signal.call import Loss
+from firstlight.signal.measure import observe
+from firstlight.signal.table import Signals
+
+Rule = Callable[[Case], Iterator[Finding]]
+RULES: tuple[Rule, ...] = (
+    values.non_finite,
+    units.exchangeable_units,
+    depth.vanishing_signal,
+    depth.exploding_signal,
+    depth.vanishing_gradient,
+    depth.exploding_gradient,
+    depth.rank_collapse,
+    units.dead_units,
+    units.saturation,
+    values.initial_loss,
+    values.no_gradient,
+)
+_ORDER = {"error": 0, "warning": 1, "info": 2}
+
+
+@dataclass
+class Diagnosis:
+    """What one pass over a model showed. candidates: what the last prescription was chosen from, best first."""
+
+    findings: tuple[Finding, ...]
+    signals: Signals
+    question: Question
+    candidates: tuple[Candidate, ...] = field(default=())
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no finding of severity error."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    def prescribe(self, *, seed: int = 0) -> Plan:
+        """Return the plan that mends the model, chosen by trying candidates on the same batch.
+
+        A healthy model gets a plan that keeps everything. Otherwise each candidate recipe is applied to a copy of the model,
+        measured and diagnosed; the one with the least severe findings wins, then the one whose signals and gradients are
+        flattest over the depth. `candidates` says what was tried.
+
+        Args:
+            seed: of the draws with which the candidates are tried.
+
+        Returns:
+            A plan; nothing is applied to the model.
+        """
+        if self.healthy:
+            return plan(self.question.model, "torch-default", keep="*")
+        chosen, self.candidates = prescribe(self.question, _findings, seed)
+        return chosen
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for `json.dumps`: healthy, findings, signals."""
+        return {
+            "healthy": self.healthy,
+            "findings": [finding.to_json() for finding in self.findings],
+            "signals": self.signals.to_json(),
+        }
+
+
+def diagnose(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = None) -> Diagnosis:
+    """Return what is wrong with a model's start, found in one real forward and backward pass.
+
+    Arguments, errors and promises are those of `firstlight.measure`: the model is left exactly as it was.
+
+    Args:
+        model: any module.
+        batch: a real batch, as forward takes it; a few hundred examples make good statistics.
+        target: the wanted outputs of the batch.
+        loss: a function, or 'cross-entropy' or 'mse'; default by the target's dtype.
+
+    Returns:
+        A Diagnosis: `healthy`, `findings` (most severe first), `signals`, `prescribe()`.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))
+        >>> for p in net.parameters():
+        ...     _ = nn.init.zeros_(p)
+        >>> found = diagnose(net, torch.randn(64, 8), target=torch.randint(3, (64,)))
+        >>> found.healthy, found.findings[0].kind, found.findings[0].where
+        (False, 'exchangeable-units', ('0',))
+        >>> diagnose(found.prescribe().apply(net), torch.randn(64, 8), target=torch.randint(3, (64,))).healthy
+        True
+    """
+    question = Question(model, batch, target, loss)
+    findings, signals = _findings(model, question)
+    return Diagnosis(findings, signals, question)
+
+
+def _findings(model: nn.Module, question: Question) -> tuple[tuple[Finding, ...], Signals]:
+    seen = observe(model, question.batch, target=question.target, loss=question.loss)
+    case = Case(model, seen)
+    found = [finding for rule in RULES for finding in rule(case)]
+    return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity])), seen.signals

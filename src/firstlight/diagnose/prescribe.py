@@ -1,0 +1,88 @@
+"""Choosing a plan: candidate recipes are tried on copies of the model with the same batch, and the best one is prescribed."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from firstlight.diagnose.finding import Finding
+from firstlight.errors import FirstlightError
+from firstlight.plan import Plan, plan
+from firstlight.signal.call import Loss
+from firstlight.signal.table import SignalRow, Signals
+
+CANDIDATES = ("edge-of-chaos", "orthogonal", "he", "xavier", "lecun", "torch-default")
+_PENALTY = {"error": 1000.0, "warning": 10.0, "info": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a diagnosis was asked: the model and the batch."""
+
+    model: nn.Module
+    batch: Any
+    target: Any
+    loss: Loss
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A recipe that was tried: its score (lower is better), the findings left, or why it could not be used."""
+
+    recipe: str
+    score: float
+    findings: tuple[str, ...]
+    refused: str | None = None
+
+
+Examine = Callable[[nn.Module, Question], tuple[tuple[Finding, ...], Signals]]
+
+
+def prescribe(question: Question, examine: Examine, seed: int) -> tuple[Plan, tuple[Candidate, ...]]:
+    """Return the best candidate's plan and all candidates, best first."""
+    tried: list[tuple[Candidate, Plan | None]] = []
+    for recipe in CANDIDATES:
+        try:
+            made = plan(question.model, recipe)
+            findings, signals = examine(made.apply(copy.deepcopy(question.model), seed), question)
+        except FirstlightError as error:
+            tried.append((Candidate(recipe, math.inf, (), str(error)), None))
+            continue
+        kinds = tuple(finding.kind for finding in findings)
+        tried.append((Candidate(recipe, score(findings, signals), kinds), made))
+    tried.sort(key=lambda pair: pair[0].score)
+    best = tried[0][1]
+    if best is None:
+        raise FirstlightError(f"no recipe fits this model: {tried[0][0].refused} The model is as it was.")
+    return best, tuple(candidate for candidate, _ in tried)
+
+
+def score(findings: tuple[Finding, ...], signals: Signals) -> float:
+    """Return how far a start is from a good one: 1000 an error, 10 a warning, plus the spread of signals over the depth.
+
+    The spread is the standard deviation over layers of the natural logarithm of the signal's and of the gradient's size, and
+    of the difference between examples: 0 when every layer passes on what it gets.
+    """
+    penalty = sum(_PENALTY[finding.severity] for finding in findings)
+    return penalty + sum(
+        _spread([value(row) for row in signals]) for value in (_signal, lambda row: row.gradient_std, _difference)
+    )
+
+
+def _signal(row: SignalRow) -> float | None:
+    return row.forward_second_moment**0.5 if row.forward_second_moment is not None else None
+
+
+def _difference(row: SignalRow) -> float | None:
+    return math.sqrt(max(1 - row.similarity, 0.0)) if row.similarity is not None else None
+
+
+def _spread(numbers: list[float | None]) -> float:
+    logs = [math.log(n) for n in numbers if n is not None and n > 0 and math.isfinite(n)]
+    if len(logs) < 2:
+        return 0.0
+    mean = sum(logs) / len(logs)
+    return math.sqrt(sum((value - mean) ** 2 for value in logs) / len(logs))
