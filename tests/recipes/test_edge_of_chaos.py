@@ -136,3 +136,20 @@ def losses(act: str, recipe: str, optimizer: str, lr: float) -> float:
 def test_thirty_layers_learn_the_digits_where_torchs_default_does_not(act: str, optimizer: str, lr: float) -> None:
     assert losses(act, "edge-of-chaos", optimizer, lr) < 0.7 * math.log(10)
     assert losses(act, "torch-default", optimizer, lr) > 0.95 * math.log(10)
+
+
+def test_very_deep_convolutions_are_orthogonal_at_the_centre_alone() -> None:
+    shallow = plan(load("cnn:depth=6,act=tanh").build(), "edge-of-chaos")
+    deep = plan(load("cnn:depth=60,act=tanh,width=4").build(), "edge-of-chaos")
+    assert shallow["features.2.weight"].distribution == "orthogonal"
+    assert deep["features.2.weight"].distribution == "delta-orthogonal"
+
+
+@pytest.mark.parametrize("text", ["mlp:depth=10,act=tanh", "cnn:depth=6,act=tanh", "mlp:depth=10,act=gelu"])
+def test_the_loss_starts_near_the_uninformed_one(text: str) -> None:
+    """Logits of std 0.3 raise the loss by about 0.3²/2 = 0.045 above log 10."""
+    model = initialize(load(text).build(), "edge-of-chaos")
+    x = torch.randn(500, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model(x), torch.arange(500) % 10)
+    assert abs(float(loss) - math.log(10)) < 0.15
