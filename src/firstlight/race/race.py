@@ -31,6 +31,7 @@ def race(
     *,
     model: str | Callable[[], nn.Module] = MODEL,
     seeds: int = 1,
+    first_seed: int = 0,
     lrs: Mapping[str, Sequence[float]] | Sequence[float] | None = None,
     steps: int = Schedule.steps,
     batch: int = Schedule.batch,
@@ -48,7 +49,8 @@ def race(
         inits: recipe specs; or a mapping from label to a spec, a Recipe, a Plan, or None for the model as it is built.
         optimizers: 'sgd' (momentum 0.9), 'adam'.
         model: a TARGET, or a function without arguments that builds the model.
-        seeds: number of seeds; seed s gives both the weights and the order of batches.
+        seeds: number of seeds; a seed gives both the weights and the order of batches.
+        first_seed: the seeds count up from here.
         lrs: learning rates, for all optimizers or by optimizer; default RATES.
         steps: at most, for each run.
         batch: examples a step.
@@ -82,7 +84,7 @@ def race(
         for init in starts
         for optimizer in grid
         for lr in grid[optimizer]
-        for seed in range(seeds)
+        for seed in range(first_seed, first_seed + seeds)
     ]
     lock = threading.Lock()
 

@@ -92,7 +92,7 @@ def train(
 def batches(task: Task, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield training batches for ever, in an order that depends on the seed alone; each epoch uses every example once."""
     inputs, labels = task.train
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed % 2**63)
     size = min(size, len(labels))
     while True:
         order = torch.randperm(len(labels), generator=generator)
