@@ -1,1 +1,95 @@
-"""cli."""
+"""The command line: one file a command, a thin shell over the library. Torch loads inside commands, so `--help` is instant.
+
+Data go to stdout, messages to stderr. Exit codes: 0 done, 1 findings, 2 an error or wrong usage, 130 interrupted. An error
+is one line; `--debug` shows the trace.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from firstlight import __version__
+from firstlight.cli import bench, diagnose, doctor, gains, init, plan, race, recipes
+from firstlight.errors import FirstlightError, did_you_mean
+
+app = typer.Typer(
+    name="firstlight",
+    help="Gives a neural network a good start, and proves it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for _module in (doctor, plan, init, diagnose, race, recipes, gains, bench):
+    app.command(_module.__name__.rpartition(".")[2])(_module.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"firstlight {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="On an error show the whole trace.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. Every error becomes one line on stderr."""
+    words = [word for word in arguments if word != "--debug"]
+    debug = len(words) < len(arguments)
+    try:
+        result = app(words, standalone_mode=False)
+    except FirstlightError as error:
+        if debug:
+            raise
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted. Nothing was written.", 130)
+    except typer.Abort:
+        return _fail("interrupted. Nothing was written.", 130)
+    except typer.Exit as leave:
+        return leave.exit_code
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        message = getattr(
+            error, "format_message", None
+        )  # what typer raises for wrong usage, under either of its parsers
+        if message is None or debug:
+            raise
+        return _fail(_usage(message(), words), 2)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    typer.echo(line if code == 130 else f"error: {line}", err=True)
+    return code
+
+
+def _usage(message: str, words: Sequence[str]) -> str:
+    """Return a usage error in one line, with the nearest command when the command is unknown."""
+    commands = [command.name or "" for command in app.registered_commands]
+    if not message:
+        return "no command was given. See 'firstlight --help'."
+    near = (
+        did_you_mean(words[0], commands)
+        if words and "No such command" in message and "Did you mean" not in message
+        else ""
+    )
+    stop = "" if message.endswith((".", "?")) else "."
+    return f"{message}{stop}{near} See 'firstlight --help'."

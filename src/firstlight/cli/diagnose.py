@@ -1,0 +1,29 @@
+"""`firstlight diagnose`: signals by layer and what is wrong; exit 0 healthy, 1 findings of severity error."""
+
+from firstlight.cli.console import console, emit
+from firstlight.cli.options import Data, Json, Seed, Target
+from firstlight.cli.show import findings_text, signals_table
+
+
+def command(target: Target, data: Data = "digits", seed: Seed = 0, as_json: Json = False) -> int:
+    """Measure a network on a real batch and say what is wrong with its start."""
+    from firstlight.diagnose import diagnose
+    from firstlight.doctor import BATCH
+    from firstlight.model.targets import load
+    from firstlight.plan import initialize
+    from firstlight.race import task
+
+    batch = task(data).batch(BATCH, seed=seed)
+    found = load(target)
+    model = found.build(seed)
+    if found.init is not None:
+        initialize(model, found.init, seed=seed)
+    diagnosis = diagnose(model, batch[0], target=batch[1])
+    if as_json:
+        emit({"target": target, "task": data, "seed": seed, **diagnosis.to_json()})
+    else:
+        out = console()
+        out.print(signals_table(diagnosis.signals))
+        out.print()
+        out.print(findings_text(diagnosis.findings) or "healthy: nothing was found wrong with this start", markup=False)
+    return 0 if diagnosis.healthy else 1

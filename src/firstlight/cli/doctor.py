@@ -1,0 +1,47 @@
+"""`firstlight doctor`: diagnose, prescribe, apply, prove by a race, and write the report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from firstlight.cli.console import console, emit, progress
+from firstlight.cli.options import Data, Force, Json, Seed, Steps, Target
+from firstlight.cli.show import findings_text, grid_text, race_table
+from firstlight.files import check_writable
+
+
+def command(
+    target: Target,
+    data: Data = "digits",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the HTML report goes.")] = Path("report.html"),
+    lang: Annotated[str, typer.Option("--lang", help="Language of the report: en or ja.")] = "en",
+    seed: Seed = 0,
+    steps: Steps = 150,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Find what is wrong with a network's start, mend it, prove by training that it learns, and write a report."""
+    check_writable(output, force=force)
+    from firstlight import report
+    from firstlight.doctor import doctor
+
+    report.check_language(lang)
+    with progress() as tell:
+        checkup = doctor(target, data, seed=seed, steps=steps, progress=tell)
+    path = report.write(checkup, output, lang=lang, force=force)
+    if as_json:
+        emit(checkup.to_json(str(path)))
+        return
+    out = console()
+    before = len(checkup.before.findings)
+    out.print(f"[bold]{target}[/] on {checkup.task}: {before or 'no'} finding{'' if before == 1 else 's'}", markup=True)
+    if before:
+        out.print(findings_text(checkup.before.findings), markup=False)
+        gone = ", ".join(finding.kind for finding in checkup.gone) or "nothing"
+        left = ", ".join(finding.kind for finding in checkup.left) or "nothing"
+        out.print(f"with the prescription '{checkup.plan.recipe}': gone: {gone}; left: {left}", markup=False)
+    out.print()
+    title = f"best run of each start, of learning rates {grid_text(checkup.race.grid)}"
+    out.print(race_table(checkup.race.best(), title, mark=checkup.prescribed))
+    out.print(f"\nreport: {path} ({checkup.seconds:.0f} s)", markup=False)

@@ -1,0 +1,96 @@
+"""Tables and findings as text, shared by the commands that print them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from firstlight.cli.console import number
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from firstlight.diagnose import Finding
+    from firstlight.race import RaceRow
+    from firstlight.signal import Signals
+
+_SHOWN = 3
+
+
+def finding_lines(finding: "Finding") -> list[str]:
+    """Return a finding as lines: what and where, the evidence, the cause, the remedy."""
+    shown = ", ".join(finding.where[:_SHOWN])
+    more = f" and {len(finding.where) - _SHOWN} more" if len(finding.where) > _SHOWN else ""
+    evidence = ", ".join(f"{name} = {value:.4g}" for name, value in finding.evidence.items())
+    return [
+        f"{finding.severity}: {finding.kind} in {shown}{more}",
+        f"  evidence: {evidence}",
+        f"  cause: {finding.cause}",
+        f"  remedy: {finding.remedy}",
+    ]
+
+
+def findings_text(findings: "Sequence[Finding]") -> str:
+    """Return findings as text, most severe first."""
+    return "\n".join(line for finding in findings for line in finding_lines(finding))
+
+
+def signals_table(signals: "Signals") -> "Table":
+    """Return the table of signals by layer."""
+    from rich.table import Table
+
+    table = Table(title="signals by layer", title_justify="left", box=None, pad_edge=False)
+    for column in (
+        "layer",
+        "kind",
+        "mean",
+        "std",
+        "rms",
+        "dead",
+        "saturated",
+        "similarity",
+        "gradient",
+        "update ratio",
+    ):
+        table.add_column(column, justify="left" if column in ("layer", "kind") else "right", no_wrap=True)
+    for row in signals:
+        second = row.forward_second_moment
+        table.add_row(
+            row.layer,
+            row.kind,
+            number(row.forward_mean),
+            number(row.forward_std),
+            number(None if second is None else second**0.5),
+            number(row.dead, ".0%"),
+            number(row.saturated, ".0%"),
+            number(row.similarity),
+            number(row.gradient_std),
+            number(row.update_ratio),
+        )
+    return table
+
+
+def race_table(rows: "Sequence[RaceRow]", title: str, mark: str = "") -> "Table":
+    """Return the table of runs; the row of the start named `mark` stands out."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("init", "optimizer", "lr", "seed", "accuracy", "best loss", "steps", "to target", "ended"):
+        table.add_column(column, justify="left" if column in ("init", "optimizer", "ended") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.init,
+            row.optimizer,
+            f"{row.lr:g}",
+            str(row.seed),
+            number(row.final_accuracy, ".1%"),
+            number(row.best_validation_loss),
+            str(row.steps),
+            "–" if row.steps_to_target is None else str(row.steps_to_target),
+            row.status,
+            style="bold" if row.init == mark else None,
+        )
+    return table
+
+
+def grid_text(grid: dict[str, tuple[float, ...]]) -> str:
+    """Return the learning rates that were tried."""
+    return "; ".join(f"{name} {', '.join(f'{rate:g}' for rate in rates)}" for name, rates in grid.items())
