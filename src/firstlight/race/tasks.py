@@ -1,5 +1,6 @@
 """Tasks: real data with fixed splits to train, validate and test on. Nothing is downloaded; files are read, never run."""
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,10 +79,14 @@ def _from_file(path: Path) -> Task:
                     f"'{path}' has arrays {sorted(file)} but no '{missing[0]}'. Save it with np.savez(path, x=, y=)."
                 )
             x, y = file["x"], file["y"]
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"'{path}' cannot be read as .npz: {' '.join(str(error).split())}.") from error
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file '{path}'. Nothing was read.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"'{path}' is not a whole .npz file of plain arrays. Save it with np.savez(path, x=, y=)."
+        ) from error
     _check(path, x, y)
     return _split(path.stem, x, y)
 

@@ -1,0 +1,210 @@
+"""What every initializer keeps: shape, dtype, seed, the generators, memory layout, and bytes when it refuses."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import firstlight.init as init
+from firstlight.errors import DtypeError, OptionError
+
+Filler = Callable[..., Tensor]
+SHAPES: dict[str, tuple[int, ...]] = {"delta_orthogonal_": (8, 6, 3, 3), "dirac_": (8, 6, 3)}
+DISTRIBUTION_SHAPES: dict[str, tuple[int, ...]] = {"delta-orthogonal": (8, 6, 3, 3), "dirac": (8, 6, 3)}
+RANDOM: dict[str, Filler] = {
+    "uniform_": init.uniform_,
+    "normal_": init.normal_,
+    "trunc_normal_": init.trunc_normal_,
+    "truncated_normal_": init.truncated_normal_,
+    "xavier_uniform_": init.xavier_uniform_,
+    "xavier_normal_": init.xavier_normal_,
+    "kaiming_uniform_": init.kaiming_uniform_,
+    "kaiming_normal_": init.kaiming_normal_,
+    "lecun_uniform_": init.lecun_uniform_,
+    "lecun_normal_": init.lecun_normal_,
+    "variance_scaling_": init.variance_scaling_,
+    "orthogonal_": init.orthogonal_,
+    "centred_orthogonal_": init.centred_orthogonal_,
+    "delta_orthogonal_": init.delta_orthogonal_,
+    "looks_linear_": init.looks_linear_,
+    "sparse_": lambda tensor, **where: init.sparse_(tensor, 0.3, **where),
+}
+FIXED: dict[str, Filler] = {
+    "constant_": lambda tensor: init.constant_(tensor, 0.5),
+    "ones_": init.ones_,
+    "zeros_": init.zeros_,
+    "eye_": init.eye_,
+    "dirac_": init.dirac_,
+    "identity_": init.identity_,
+}
+random_ones = pytest.mark.parametrize("name", RANDOM)
+every_one = pytest.mark.parametrize("name", RANDOM | FIXED)
+
+
+def shape(name: str) -> tuple[int, ...]:
+    return SHAPES.get(name, (8, 6))
+
+
+def fill(name: str, tensor: Tensor, /, **where: Any) -> Tensor:
+    if name in FIXED:
+        return FIXED[name](tensor)
+    return RANDOM[name](tensor, **(where or {"seed": 0, "name": "w"}))
+
+
+def test_every_public_initializer_is_in_this_suite() -> None:
+    public = {name for name in init.__all__ if name.endswith("_")}
+    assert public == set(RANDOM | FIXED)
+
+
+@every_one
+def test_the_tensor_itself_is_returned_filled(name: str) -> None:
+    tensor = torch.full(shape(name), float("nan"))
+    assert fill(name, tensor) is tensor
+    assert bool(torch.isfinite(tensor).all())
+
+
+@every_one
+def test_applying_twice_is_applying_once(name: str) -> None:
+    once = fill(name, torch.empty(shape(name)))
+    assert torch.equal(once, fill(name, fill(name, torch.randn(shape(name)))))
+
+
+@random_ones
+def test_seed_and_name_decide_the_values(name: str) -> None:
+    def draw(**where: Any) -> Tensor:
+        return fill(name, torch.empty(shape(name)), **where)
+
+    assert torch.equal(draw(seed=1, name="a"), draw(seed=1, name="a"))
+    assert not torch.equal(draw(seed=1, name="a"), draw(seed=2, name="a"))
+    assert not torch.equal(draw(seed=1, name="a"), draw(seed=1, name="b"))
+
+
+@random_ones
+def test_without_a_seed_torchs_generator_governs(name: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        first = RANDOM[name](torch.empty(shape(name)))
+        second = RANDOM[name](torch.empty(shape(name)))
+        torch.manual_seed(7)
+        assert torch.equal(first, RANDOM[name](torch.empty(shape(name))))
+    assert not torch.equal(first, second)
+    generator = torch.Generator().manual_seed(7)
+    assert torch.equal(first, RANDOM[name](torch.empty(shape(name)), generator=generator))
+
+
+@random_ones
+def test_with_a_seed_torchs_generator_is_not_touched(name: str) -> None:
+    before = torch.get_rng_state()
+    fill(name, torch.empty(shape(name)))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@random_ones
+def test_a_seed_without_a_name_or_with_a_generator_is_refused(name: str) -> None:
+    tensor = torch.full(shape(name), 7.0)
+    with pytest.raises(OptionError, match="the same seed and no name would get the same numbers"):
+        RANDOM[name](tensor, seed=0)
+    with pytest.raises(OptionError, match="seed= and generator= were both given"):
+        RANDOM[name](tensor, seed=0, name="w", generator=torch.Generator())
+    assert bool((tensor == 7).all())
+
+
+@every_one
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_other_dtypes_hold_the_same_values_up_to_rounding(name: str, dtype: torch.dtype) -> None:
+    tensor = fill(name, torch.empty(shape(name), dtype=dtype))
+    assert tensor.dtype == dtype
+    assert bool(torch.isfinite(tensor).all())
+    if dtype != torch.float64:  # float64 has draws of its own
+        torch.testing.assert_close(tensor.float(), fill(name, torch.empty(shape(name))), rtol=1e-2, atol=1e-2)
+
+
+@every_one
+def test_memory_layout_does_not_matter(name: str) -> None:
+    straight = fill(name, torch.empty(shape(name)))
+    spaced = fill(name, torch.empty([2 * n for n in shape(name)])[tuple(slice(None, None, 2) for _ in shape(name))])
+    assert torch.equal(straight, spaced)
+
+
+@every_one
+def test_parameters_are_filled_without_gradients(name: str) -> None:
+    parameter = torch.nn.Parameter(torch.empty(shape(name)))
+    assert fill(name, parameter).requires_grad
+    assert parameter.grad_fn is None
+
+
+@every_one
+def test_meta_tensors_come_back_unchanged(name: str) -> None:
+    assert fill(name, torch.empty(shape(name), device="meta")).is_meta
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@random_ones
+def test_tensors_without_elements_come_back_unchanged(name: str) -> None:
+    assert (
+        fill(name, torch.empty((0, *shape(name)[1:])) if name != "delta_orthogonal_" else torch.empty(8, 0, 3)).numel()
+        == 0
+    )
+
+
+@random_ones
+def test_integers_are_refused_and_keep_every_byte(name: str) -> None:
+    tensor = torch.full(shape(name), 7, dtype=torch.int64)
+    with pytest.raises(DtypeError, match="a floating dtype"):
+        fill(name, tensor)
+    assert bool((tensor == 7).all())
+
+
+@pytest.mark.parametrize("name", sorted(init.DISTRIBUTIONS))
+def test_the_registry_keeps_the_stated_std(name: str) -> None:
+    """Structured distributions have it exactly; random ones of n = 4,800 values within 5 standard errors."""
+    size = DISTRIBUTION_SHAPES.get(name, (60, 80))
+    options = {"sparsity": 0.25} if name == "sparse" else {}
+    if name == "constant":
+        assert bool((init.DISTRIBUTIONS[name](torch.empty(3), std=None, seed=0, name="w", value=2.5) == 2.5).all())
+        return
+    tensor = init.DISTRIBUTIONS[name](torch.empty(size), std=0.3, seed=0, name="w", **options)
+    exact = name not in ("normal", "uniform", "truncated-normal", "sparse")
+    error = 1e-5 if exact else 5 / (2 * tensor.numel()) ** 0.5
+    assert float(tensor.square().mean().sqrt()) == pytest.approx(0.3, rel=error)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "std", "options", "message"),
+    [
+        ("norml", 1.0, {}, "Did you mean 'normal'"),
+        ("normal", -1.0, {}, "std = -1.0, must be a number >= 0"),
+        ("normal", None, {}, "std = None"),
+        ("constant", 1.0, {}, "a constant has none"),
+        ("normal", 1.0, {"meen": 0.0}, "no option 'meen'. It takes: mean. Did you mean 'mean'"),
+        ("truncated-normal", 1.0, {"truncate_std": 0}, "must be > 0"),
+        ("looks-linear", 1.0, {"mirror": "row"}, "Choose 'both', 'rows' or 'columns'"),
+        ("sparse", 1.0, {"sparsity": 1.0}, "must be a share"),
+        ("dirac", 1.0, {"groups": 0}, "whole number >= 1"),
+    ],
+)
+def test_the_registry_checks_before_anything_is_drawn(distribution: str, std: Any, options: Any, message: str) -> None:
+    from firstlight.init.registry import check
+
+    with pytest.raises(OptionError, match=message.replace(".", r"\.")):
+        check(distribution, std, options)
+
+
+@pytest.mark.parametrize("name", [n for n in dir(torch.nn.init) if n.endswith("_") and not n.startswith("_")])
+def test_signatures_begin_as_torchs(name: str) -> None:
+    theirs = inspect.signature(getattr(torch.nn.init, name)).parameters.values()
+    ours = list(inspect.signature(getattr(init, name)).parameters.values())
+    assert [(p.name, p.default) for p in theirs] == [(p.name, p.default) for p in ours[: len(theirs)]]
+    assert all(p.kind is p.KEYWORD_ONLY for p in ours[len(theirs) :])
+
+
+@pytest.mark.parametrize(
+    "name", ["normal", "uniform", "constant", "eye", "xavier_normal", "kaiming_uniform", "orthogonal"]
+)
+def test_names_without_the_underscore_are_deprecated(name: str) -> None:
+    arguments = (0.5,) if name == "constant" else ()
+    with pytest.warns(FutureWarning, match=f"`firstlight.init.{name}` is deprecated, use `{name}_`"):
+        getattr(init, name)(torch.empty(3, 3), *arguments)
