@@ -118,17 +118,17 @@ def check_batch(model: nn.Module, batch: Any) -> None:
             raise DataError(
                 f"the batch has a tensor without elements, shape {tuple(tensor.shape)}. Give at least one example."
             )
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor)).sum())
-            raise DataError(
-                f"the batch {tuple(tensor.shape)} has {bad} of {tensor.numel()} values that are NaN or infinite. "
-                "Clean the data: initialisation cannot cure it. Nothing was run."
-            )
         if homes and tensor.device not in homes:
             home = sorted(map(str, homes))[0]
             raise MeasureError(
                 f"the batch {tuple(tensor.shape)} is on {tensor.device} and the model on {home}. "
                 f"Move it with batch.to('{home}'). Nothing was run."
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise DataError(
+                f"the batch {tuple(tensor.shape)} has {bad} of {tensor.numel()} values that are NaN or infinite. "
+                "Clean the data: initialisation cannot cure it. Nothing was run."
             )
 
 
