@@ -72,7 +72,7 @@ TASKS: dict[str, Callable[[], Task]] = {"digits": _digits}
 
 def _from_file(path: Path) -> Task:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             missing = [key for key in ("x", "y") if key not in file]
             if missing:
                 raise DataError(

@@ -1,0 +1,227 @@
+"""The command line: data on stdout, one clear line for every error, the right exit codes, nothing left behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import firstlight as fl
+from firstlight.cli import run
+from firstlight.model.targets import load
+
+NET = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(64, 16)
+        self.norm = torch.nn.BatchNorm1d(16)
+        self.last = torch.nn.Linear(16, 10)
+        self.tied = self.last
+
+    def forward(self, x):
+        return self.last(torch.relu(self.norm(self.first(x.flatten(1)))))
+
+class Narrow(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.first(x)
+
+class Whole(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.count = torch.nn.Parameter(torch.zeros(3, dtype=torch.int64), requires_grad=False)
+
+class Extra(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.alpha = torch.nn.Parameter(torch.zeros(3))
+
+def broken():
+    raise KeyError("no such thing")
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(NET)
+    return tmp_path
+
+
+def out(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    assert run(words) == code
+    return capsys.readouterr().out
+
+
+def data(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> Any:
+    return json.loads(out(capsys, *words, "--json", code=code))
+
+
+def test_help_is_instant_and_loads_no_torch() -> None:
+    code = (
+        "import sys\nfrom firstlight.cli import run\nassert run(['--help']) == 0\nassert run(['doctor', '--help']) == 0\n"
+        "assert not {'torch', 'numba', 'plotly', 'sklearn'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in ("doctor", "plan", "init", "diagnose", "race", "recipes", "gains", "bench"):
+        assert f"  {command}" in done.stdout
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert out(capsys, "--version") == f"firstlight {fl.__version__}\n"
+
+
+def test_plan_prints_saves_and_compares(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = data(capsys, "plan", "net.py:Net", "--recipe", "he")["rows"]
+    assert [row["name"] for row in rows][:2] == ["first.weight", "first.bias"]
+    assert "tied.weight" in [alias for row in rows for alias in row["aliases"]]
+    text = out(capsys, "plan", "net.py:Net", "--recipe", "he", "--save", "he.yaml")
+    assert "Var = 2/(fan_in) = 2/(64)" in text
+    assert fl.Plan.load("he.yaml") == fl.plan(load("net.py:Net").build(), "he")
+    assert "the plans are the same" in out(capsys, "plan", "net.py:Net", "--recipe", "he", "--diff", "he.yaml")
+    differences = data(capsys, "plan", "net.py:Net", "--recipe", "xavier", "--diff", "he.yaml", code=1)
+    assert {"first.weight", "last.weight"} == {d["name"] for d in differences}
+
+
+def test_init_writes_what_load_state_dict_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["init", "net.py:Net", "--recipe", "he", "-o", "m.safetensors", "--seed", "3"]) == 0
+    model = load("net.py:Net").build()
+    model.load_state_dict(load_file("m.safetensors"), strict=True)
+    wanted = fl.initialize(load("net.py:Net").build(), "he", seed=3)
+    assert all(torch.equal(tensor, wanted.state_dict()[name]) for name, tensor in model.state_dict().items())
+    with safe_open("m.safetensors", "pt") as file:
+        assert file.metadata()["recipe"] == "he"
+        assert file.metadata()["stream_version"] == "1"
+    assert capsys.readouterr().out == ""
+
+
+def test_diagnose_has_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    healthy = data(capsys, "diagnose", "net.py:Net")
+    assert healthy["healthy"]
+    assert {row["layer"] for row in healthy["signals"]["rows"]} == {"first", "norm", "last"}
+    sick = out(capsys, "diagnose", "mlp:depth=30,act=tanh", code=1)
+    assert "error: vanishing-gradient in layers.0" in sick
+    assert "remedy:" in sick
+
+
+def test_doctor_proves_and_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    target = "mlp:depth=16,width=32,act=tanh,init=torch-default"
+    found = data(capsys, "doctor", target, "--steps", "20", "--lang", "ja")
+    assert set(found) >= {"target", "before", "after", "plan", "race", "report"}
+    assert (found["before"]["healthy"], found["after"]["healthy"]) == (False, True)
+    assert Path(found["report"]).read_text(encoding="utf-8").count("処方") > 3
+    text = out(capsys, "doctor", target, "--steps", "20", "--force")
+    for words in ("vanishing-gradient", "gone: ", "prescription", "of learning rates sgd", "report: report.html"):
+        assert words in text
+
+
+def test_race_recipes_gains_and_bench_print_json(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model", "mlp:depth=3,width=16", "--init", "he", "--optimizer", "sgd", "--lr", "0.01", "--steps", "5"]
+    assert len(data(capsys, "race", *words, "-o", "runs.json")["rows"]) == 1
+    assert json.loads(Path("runs.json").read_text())["rows"][0]["curve"]["validation_loss"]
+    assert "he" in out(capsys, "race", *words)
+    assert {"he", "xavier", "orthogonal"} <= {recipe["name"] for recipe in data(capsys, "recipes")}
+    assert data(capsys, "recipes", "he")["paper"].startswith("He, Zhang")
+    assert "N(0, std²)" in out(capsys, "recipes")
+    assert data(capsys, "gains", "leaky_relu", "--param", "0.2")["forward"] == pytest.approx(1.38675, abs=6e-6)
+    assert "1.59254" in out(capsys, "gains")
+    rows = data(capsys, "bench", "--count", "2048", "--rounds", "1")["rows"]
+    assert len(rows) == 6
+    assert "against torch" in out(capsys, "bench", "--count", "2048", "--rounds", "1")
+
+
+def test_json_is_strict_when_numbers_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
+    text = out(capsys, "diagnose", "mlp:depth=90,width=64,act=relu,init=normal:std=5", "--json", code=1)
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert json.loads(text)["findings"][0]["kind"] == "non-finite"
+
+
+def bad_files() -> None:
+    np.savez("nan.npz", x=np.full((40, 64), np.nan), y=np.zeros(40, int))
+    Path("half.yaml").write_text(fl.plan(load("mlp:depth=3").build(), "he").to_yaml()[:700])
+    fl.plan(load("mlp:depth=3").build(), "he").save("other.yaml")
+    Path("taken.html").write_text("mine")
+
+
+BAD = [
+    ("planx", "Did you mean 'plan'"),
+    ("plan", "Missing argument"),
+    ("plan mlp: --recip he", "No such option"),
+    ("plan mlp: --recipe hee", "Did you mean 'he'"),
+    ("plan mlp:act=tanhh", "Did you mean 'tanh'"),
+    ("plan mlp:dept=3", "Did you mean 'depth'"),
+    ("plan mpl:", "Did you mean 'mlp'"),
+    ("plan no.py:Net", "there is no file"),
+    ("plan net.py:Nett", "Did you mean 'Net'"),
+    ("plan net.py:broken", "raised KeyError at net.py"),
+    ("plan net.py:Whole --recipe he", "keep('count')"),
+    ("plan net.py:Extra --recipe he", "keep('alpha')"),
+    ("plan mlp: --recipe half.yaml", "half.yaml:"),
+    ("plan mlp:depth=5 --recipe other.yaml", "Plan this model anew"),
+    ("plan mlp: --keep nothing.*", "matches none"),
+    ("plan mlp: --save no/p.yaml", "there is no folder"),
+    ("init mlp: --recipe he -o taken.html", "exists"),
+    ("init mlp: --recipe normal:std=-1 -o m.safetensors", "std = -1"),
+    ("init mlp: --recipe he -o m.safetensors --seed -1", "0 <= seed < 2**64"),
+    ("diagnose net.py:Narrow", "forward failed on the batch"),
+    ("diagnose mlp: --data nan.npz", "NaN or infinite"),
+    ("diagnose mlp: --data digitz", "Did you mean 'digits'"),
+    ("doctor mlp: -o taken.html", "exists"),
+    ("doctor mlp: --lang fr", "Choose 'en' or 'ja'"),
+    ("doctor net.py:Narrow", "forward failed"),
+    ("race --init xaver", "Did you mean 'xavier'"),
+    ("race --optimizer adm", "Did you mean 'adam'"),
+    ("race --lr 0", "must be a number > 0"),
+    ("race --steps 0", "steps = 0"),
+    ("recipes hee", "Did you mean 'he'"),
+    ("gains tanhh", "Did you mean 'tanh'"),
+    ("gains --param 2", "needs the name"),
+    ("bench --count 0", "must both be >= 1"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD, ids=[line for line, _ in BAD])
+def test_bad_input_is_one_line_and_changes_nothing(
+    line: str, message: str, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    bad_files()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert run(line.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_debug_shows_the_trace() -> None:
+    with pytest.raises(fl.errors.OptionError, match="Did you mean 'he'"):
+        run(["--debug", "recipes", "hee"])
+
+
+def test_an_interrupt_leaves_nothing_and_exits_130(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    import firstlight.race.race
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(firstlight.race.race, "train", interrupted)
+    assert run(["doctor", "mlp:depth=3,width=16"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not (folder / "report.html").exists()

@@ -1,0 +1,60 @@
+"""The doctor: what is wrong is found, mended and proved; what is healthy is left alone."""
+
+import json
+
+import pytest
+
+import firstlight as fl
+from firstlight.errors import FirstlightError
+
+SICK = "mlp:depth=20,width=64,act=tanh,init=torch-default"
+
+
+@pytest.fixture(scope="module")
+def checkup() -> fl.Checkup:
+    return fl.doctor(SICK, lrs={"sgd": [0.003], "adam": [0.0005, 0.002]}, steps=80)
+
+
+def test_the_sick_network_is_diagnosed_and_mended(checkup: fl.Checkup) -> None:
+    assert not checkup.before.healthy
+    assert checkup.after.healthy
+    assert {"vanishing-signal", "vanishing-gradient"} <= {finding.kind for finding in checkup.gone}
+    assert checkup.start == "torch-default"
+
+
+def test_the_prescription_is_proved_by_training(checkup: fl.Checkup) -> None:
+    best = {row.init: row for row in checkup.race.best()}
+    assert list(best) == ["zeros", "normal:std=1", "normal:std=0.01", "torch-default", "xavier", "he", "prescription"]
+    accuracy = {name: row.final_accuracy or 0.0 for name, row in best.items()}
+    assert accuracy["prescription"] > 0.8
+    assert max(accuracy["zeros"], accuracy["normal:std=0.01"], accuracy["torch-default"]) < 0.5
+    assert checkup.best("prescription") == best["prescription"]
+    assert checkup.best("nobody") is None
+
+
+def test_the_json_has_the_promised_keys(checkup: fl.Checkup) -> None:
+    data = json.loads(json.dumps(checkup.to_json("report.html")))
+    assert {"target", "before", "after", "plan", "race", "report"} <= set(data)
+    for when in ("before", "after"):
+        assert set(data[when]) == {"healthy", "findings", "signals"}
+    assert {"init", "optimizer", "lr", "final_loss", "final_accuracy", "steps", "status"} <= set(data["race"][0])
+    assert data["report"] == "report.html"
+
+
+def test_a_healthy_network_is_left_alone() -> None:
+    checkup = fl.doctor("mlp:depth=3,width=32,act=relu", optimizers=["adam"], lrs=[0.003], steps=30)
+    assert checkup.before.healthy
+    assert all(row.kept for row in checkup.plan)
+    assert checkup.prescribed == checkup.start == "as-built"
+    assert "prescription" not in {row.init for row in checkup.race}
+    assert checkup.best("as-built") is not None
+
+
+@pytest.mark.parametrize(
+    ("target", "task"), [("mlp:init=hee", "digits"), ("mlp:", "digitz"), ("nowhere.py:Net", "digits")]
+)
+def test_wrong_input_is_refused_at_once(target: str, task: str) -> None:
+    told: list[object] = []
+    with pytest.raises(FirstlightError):
+        fl.doctor(target, task, progress=lambda *news: told.append(news))
+    assert told == []
