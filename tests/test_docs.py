@@ -60,3 +60,7 @@ def test_the_readme_is_short_and_starts_with_the_commands() -> None:
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
     assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_generated_tables_are_up_to_date() -> None:
+    subprocess.run([sys.executable, str(ROOT / "tools" / "tables.py"), "--check"], check=True)
