@@ -19,9 +19,12 @@ def checkup() -> fl.Checkup:
 
 def test_languages_have_the_same_texts_with_the_same_places_for_numbers() -> None:
     english, japanese = report.texts("en"), report.texts("ja")
-    own = {key for key in japanese if key.startswith(("cause_", "remedy_"))}
+    own = {
+        key for key in japanese if key.startswith(("name_", "cause_", "remedy_"))
+    }  # English ones come with the finding
     assert english.keys() == japanese.keys() - own
-    assert {f"cause_{kind}" for kind in KINDS} <= own
+    assert {f"{part}_{kind}" for kind in KINDS for part in ("name", "cause")} <= own
+    assert {key.partition("_")[2] for key in own} <= {*KINDS, "default", "scale"}
     for key, text in english.items():
         places = re.findall(r"\{(\w+)", text)
         assert sorted(places) == sorted(re.findall(r"\{(\w+)", japanese[key])), key
@@ -40,7 +43,7 @@ def test_the_page_is_self_contained_and_says_what_was_found(lang: str, checkup: 
     for row in checkup.plan:
         assert row.name in body
     for init in ("zeros", "xavier", "he", "prescription"):
-        assert f"<td>{init}" in body
+        assert f'<th scope="row">{init}' in body
     accuracy = checkup.best("prescription")
     assert accuracy is not None
     assert f"{100 * (accuracy.final_accuracy or 0):.1f} %" in body
