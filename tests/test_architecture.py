@@ -108,7 +108,7 @@ def test_functions_are_not_hidden_by_modules_of_the_same_name() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'plans'"):
-        _ = firstlight.plans  # type: ignore[attr-defined]
+        _ = firstlight.plans
 
 
 def test_nothing_heavy_loads_before_it_is_used() -> None:

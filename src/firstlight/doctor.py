@@ -11,7 +11,7 @@ from firstlight.diagnose import Diagnosis, Finding, diagnose
 from firstlight.model.targets import load
 from firstlight.plan import Plan, initialize, plan
 from firstlight.race import INITS, RaceResult, RaceRow, race
-from firstlight.race.race import Start
+from firstlight.race.contest import Start
 from firstlight.race.tasks import Task
 from firstlight.race.tasks import task as find_task
 from firstlight.race.train import Schedule

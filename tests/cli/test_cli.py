@@ -216,12 +216,10 @@ def test_debug_shows_the_trace() -> None:
 def test_an_interrupt_leaves_nothing_and_exits_130(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    import firstlight.race.race
-
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(firstlight.race.race, "train", interrupted)
+    monkeypatch.setattr("firstlight.race.contest.train", interrupted)
     assert run(["doctor", "mlp:depth=3,width=16"]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not (folder / "report.html").exists()

@@ -1,6 +1,6 @@
 """Fair races between starts: the same tasks, batches, learning rates and early stopping for all."""
 
-from firstlight.race.race import INITS, MODEL, RATES, race
+from firstlight.race.contest import INITS, MODEL, RATES, race
 from firstlight.race.result import Curve, RaceResult, RaceRow
 from firstlight.race.tasks import TASKS, Task, task
 from firstlight.race.train import OPTIMIZERS, Schedule, train
