@@ -5,11 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import Tensor, nn
 
 import firstlight as fl
 from firstlight import report
 from firstlight.diagnose import KINDS
 from firstlight.errors import FileError, OptionError
+from firstlight.model.targets import load
+from firstlight.race import task
+from firstlight.report.words import finding_texts
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,7 @@ def test_the_page_is_self_contained_and_says_what_was_found(lang: str, checkup: 
         assert f'<th scope="row">{init}' in body
     accuracy = checkup.best("prescription")
     assert accuracy is not None
-    assert f"{100 * (accuracy.final_accuracy or 0):.1f} %" in body
+    assert f"{100 * (accuracy.final_accuracy or 0):.1f}\u00a0%" in body
     assert len(re.findall(r"Plotly\.newPlot", page)) >= 2
     assert not re.search(r"\{\w+\}", re.sub(r"<style>.*?</style>", "", body, flags=re.DOTALL))  # no place left unfilled
 
@@ -56,6 +60,84 @@ def test_japanese_pages_explain_findings_in_japanese(checkup: fl.Checkup) -> Non
     assert "勾配" in page
     for finding in checkup.before.findings:
         assert finding.cause not in page
+
+
+class Unused(nn.Module):
+    """A network with a layer that nobody calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.spare = nn.Linear(64, 10), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first(x.flatten(1))  # type: ignore[no-any-return]
+
+
+SICK: list[str | nn.Module] = [
+    "mlp:depth=30,width=64,act=tanh,init=torch-default",
+    "mlp:depth=30,width=64,act=relu,init=normal:std=0.6",
+    "mlp:depth=90,width=64,act=relu,init=normal:std=5",
+    "mlp:depth=3,width=64,act=tanh,init=normal:std=2",
+    "mlp:depth=4,width=16,act=relu,init=zeros",
+    Unused(),
+]
+
+
+def findings_of(sick: str | nn.Module) -> tuple[fl.Finding, ...]:
+    if isinstance(sick, nn.Module):
+        model = sick
+    else:
+        found = load(sick)
+        model = fl.initialize(found.build(0), found.init or "he", seed=0)
+    inputs, labels = task("digits").batch(128)
+    return fl.diagnose(model, inputs, target=labels).findings
+
+
+def test_every_finding_that_a_rule_makes_reads_in_japanese() -> None:
+    """The sentences take their numbers from the evidence: a number a rule stops giving would be missed here."""
+    words, seen = report.texts("ja"), set()
+    for sick in SICK:
+        for finding in findings_of(sick):
+            text = finding_texts(finding, words)
+            assert re.search("[ぁ-ん]", text["cause"])
+            assert re.search("[ぁ-ん]", text["remedy"])
+            assert "{" not in "".join(text.values())
+            seen.add(finding.kind)
+    assert seen == set(KINDS)
+
+
+def test_a_finding_of_an_unknown_kind_is_shown_as_the_rule_wrote_it() -> None:
+    finding = fl.Finding("new-kind", "info", ("a",), {"n": 1.0}, "Because.", "Do this.")
+    assert finding_texts(finding, report.texts("ja")) == {"name": "new-kind", "cause": "Because.", "remedy": "Do this."}
+
+
+def test_a_healthy_network_is_told_so_and_shown_no_prescription() -> None:
+    healthy = fl.doctor("mlp:depth=2,width=32,act=relu,init=he", optimizers=["sgd"], lrs=[0.03], steps=30)
+    page = body_of(report.render(healthy, "en"))
+    assert "This network has a healthy start" in page
+    assert "every tensor keeps its values" in page
+    assert "→" not in page
+    assert "he (yours)" in page
+
+
+def body_of(page: str) -> str:
+    return re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
+
+
+def test_the_page_may_fetch_nothing_and_every_table_has_a_caption(checkup: fl.Checkup) -> None:
+    page = report.render(checkup, "en")
+    assert "default-src 'none'" in page
+    body = body_of(page)
+    assert body.count("<table>") == body.count("<caption>") == 4
+    assert body.count('role="img" aria-label="') == 2
+    assert re.findall(r"<h(\d)", body)[:3] == ["1", "2", "3"]
+
+
+def test_the_page_shows_the_command_that_made_it(checkup: fl.Checkup) -> None:
+    assert "--seed 0 --lang en" in report.render(checkup, "en")
+    assert "<code>firstlight doctor x --steps 3</code>" in report.render(
+        checkup, command="firstlight doctor x --steps 3"
+    )
 
 
 def test_names_cannot_inject_markup(checkup: fl.Checkup) -> None:

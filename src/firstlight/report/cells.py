@@ -57,19 +57,21 @@ def _finding(words: Words, finding: Finding, fate: str) -> dict[str, Any]:
     }
 
 
-def signal_rows(before: Signals, after: Signals) -> list[dict[str, Any]]:
-    """Return, layer by layer, rms of the signal, rms of the gradient and similarity, before and after."""
-    pairs = zip(before, after, strict=False)  # one model runs the same layers, unless its forward branches on values
-    return [{"layer": old.layer, "kind": old.kind, "cells": _changes(old, new)} for old, new in pairs]
+def signal_rows(before: Signals, after: Signals | None) -> list[dict[str, Any]]:
+    """Return, layer by layer, rms of the signal, rms of the gradient and similarity, before and, if given, after."""
+    mended = {row.layer: row for row in after or ()}
+    return [{"layer": row.layer, "kind": row.kind, "cells": _changes(row, mended.get(row.layer))} for row in before]
 
 
-def _changes(old: SignalRow, new: SignalRow) -> list[str]:
-    pairs = [(_rms(old), _rms(new)), (old.gradient_std, new.gradient_std), (old.similarity, new.similarity)]
-    return [f"{_number(first)} → {_number(second)}" for first, second in pairs]
+def _changes(old: SignalRow, new: SignalRow | None) -> list[str]:
+    first = _sizes(old)
+    return first if new is None else [f"{a} → {b}" for a, b in zip(first, _sizes(new), strict=True)]
 
 
-def _rms(row: SignalRow) -> float | None:
-    return None if row.forward_second_moment is None else max(row.forward_second_moment, 0.0) ** 0.5
+def _sizes(row: SignalRow) -> list[str]:
+    second = row.forward_second_moment
+    rms = None if second is None else max(second, 0.0) ** 0.5
+    return [_number(value) for value in (rms, row.gradient_std, row.similarity)]
 
 
 def run(words: Words, row: RaceRow, checkup: Checkup | None) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def _accuracy(words: Words, row: RaceRow | None) -> str:
 
 
 def _share(row: RaceRow | None) -> str:
-    return _NONE if row is None or row.final_accuracy is None else f"{100 * row.final_accuracy:.1f} %"
+    return _NONE if row is None or row.final_accuracy is None else f"{100 * row.final_accuracy:.1f}\u00a0%"
 
 
 def _number(value: float | None) -> str:

@@ -17,7 +17,7 @@ from firstlight.files import check_writable, write_whole
 from firstlight.random import STREAM_VERSION
 from firstlight.report import cells, curves
 from firstlight.report.words import check_language, texts
-from firstlight.signal import plot
+from firstlight.signal import Signals, plot
 
 
 def write(
@@ -55,6 +55,7 @@ def render(checkup: Checkup, lang: str = "en", *, command: str | None = None) ->
     environment.filters["marked"] = _marked
     words = texts(lang)
     best = checkup.race.best()
+    after = None if checkup.before.healthy else checkup.after.signals
     titles = (words["curve_loss"], words["curve_accuracy"])
     return environment.from_string(_template("report.html")).render(
         lang=lang,
@@ -64,8 +65,9 @@ def render(checkup: Checkup, lang: str = "en", *, command: str | None = None) ->
         verdict=cells.verdict(words, checkup),
         tiles=cells.tiles(words, checkup),
         findings=cells.findings(words, checkup),
-        signal_plot=_div(plot.figure(checkup.before.signals, checkup.after.signals, lang=lang), "signal-plot"),
-        signal_rows=cells.signal_rows(checkup.before.signals, checkup.after.signals),
+        healthy=checkup.before.healthy,
+        signal_plot=_div(_signal_figure(checkup.before.signals, after, lang), "signal-plot"),
+        signal_rows=cells.signal_rows(checkup.before.signals, after),
         curve_plot=_div(curves.figure(best, titles, words["curve_step"]), "curve-plot"),
         best_runs=[cells.run(words, row, checkup) for row in best],
         all_runs=[cells.run(words, row, None) for row in checkup.race],
@@ -80,6 +82,7 @@ def _filled(words: Mapping[str, str], checkup: Checkup) -> dict[str, str]:
     numbers: dict[str, dict[str, Any]] = {
         "title": {"target": checkup.target},
         "signals_text": {"count": BATCH, "task": checkup.task},
+        "signals_text_healthy": {"count": BATCH, "task": checkup.task},
         "curves_text": {"grid": cells.grid(checkup)},
         "grid_summary": {"count": len(checkup.race.rows)},
         "plan_caption": {"recipe": checkup.plan.recipe, "count": len(checkup.plan)},
@@ -117,6 +120,14 @@ def _marked(text: str) -> Any:
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _signal_figure(before: Signals, after: Signals | None, lang: str) -> Any:
+    """Return the plots by layer; where nothing is prescribed there is one line, and it is not 'before' anything."""
+    made = plot.figure(before, after, lang=lang)
+    if after is None:
+        made.update_traces(line_color=plot.AFTER, marker_color=plot.AFTER, showlegend=False)
+    return made
 
 
 def _template(name: str) -> str:

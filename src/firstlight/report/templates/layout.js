@@ -29,7 +29,12 @@
   for (const plot of document.querySelectorAll(".js-plotly-plot")) {
     const first = JSON.parse(JSON.stringify(plot.layout));
     const count = Object.keys(first).filter((key) => /^xaxis\d*$/.test(key)).length;
-    const arrange = () => Plotly.relayout(plot, (narrow.matches ? stacked : sideBySide)(first, count));
+    const arrange = () => {
+      const change = (narrow.matches ? stacked : sideBySide)(first, count);
+      plot.parentElement.style.height = "auto";
+      plot.style.height = `${change.height}px`;
+      Plotly.relayout(plot, change);
+    };
     if (narrow.matches) arrange();
     narrow.addEventListener("change", arrange);
   }
