@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 import firstlight.init as init
@@ -139,3 +140,14 @@ def test_fans_count_groups_and_transposition() -> None:
     assert init.fans((16, 8, 5), transposed=True) == (80, 40)
     assert init._calculate_fan_in_and_fan_out(torch.empty(4, 6)) == (6, 4)  # type: ignore[attr-defined]
     assert init._calculate_correct_fan(torch.empty(4, 6), "FAN_OUT") == 4  # type: ignore[attr-defined]
+
+
+def test_entries_of_three_by_three_matrices_are_uniform() -> None:
+    """A row of a Haar matrix is uniform on the sphere, and in three dimensions its coordinates are uniform (Archimedes)."""
+    draws = torch.stack(
+        [init.orthogonal_(torch.empty(3, 3, dtype=torch.float64), seed=seed, name="w") for seed in range(1500)]
+    )
+    for row, column in ((0, 0), (1, 2), (2, 1), (2, 2)):
+        assert stats.kstest(draws[:, row, column].numpy(), stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    tilted = torch.stack([torch.linalg.qr(draw + torch.eye(3))[0] for draw in draws])  # not uniform, and seen to be so
+    assert stats.kstest(tilted[:, 0, 0].numpy(), stats.uniform(-1, 2).cdf).pvalue < 1e-6

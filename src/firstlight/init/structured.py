@@ -20,11 +20,18 @@ MIRRORS = ("both", "rows", "columns")
 
 
 def _haar(rows: int, columns: int, dtype: torch.dtype, seed: int, name: str) -> Tensor:
-    """Return a matrix with orthonormal rows or columns, whichever are fewer, uniform in the sense of Haar."""
-    tall = gaussian((max(rows, columns), min(rows, columns)), dtype, seed, name)
-    q: Tensor
-    q, r = torch.linalg.qr(tall)
-    q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
+    """Return a matrix with orthonormal rows or columns, whichever are fewer, uniform in the sense of Haar.
+
+    It is the Q of a normal matrix, signs fixed so that R has a positive diagonal, without the factorisation: the vectors
+    of the Householder reflections of such a matrix are normal themselves, in ever fewer dimensions, so they are drawn and
+    multiplied. Half the work of QR. Source: Stewart, "The efficient generation of random orthogonal matrices", 1980.
+    """
+    vectors = gaussian((max(rows, columns), min(rows, columns)), dtype, seed, name).tril_()
+    norms = torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float64).to(vectors.dtype)
+    heads = vectors.diagonal().clone()
+    signs = torch.where(heads < 0, -1.0, 1.0).to(vectors.dtype)
+    q: Tensor = torch.linalg.householder_product(vectors / (heads + signs * norms), (heads.abs() + norms) / norms)
+    q = q * -signs
     return (q if rows >= columns else q.T).contiguous()
 
 
@@ -56,7 +63,7 @@ def orthogonal_(
 ) -> Tensor:
     """Make the rows (or the columns, if fewer) of the tensor orthogonal with norm `gain`, in place.
 
-    The matrix is uniformly distributed (Haar): QR of a normal matrix, with the signs fixed. It keeps the norm of what passes
+    The matrix is uniformly distributed (Haar): the Q of a normal matrix, with the signs fixed. It keeps the norm of what passes
     through; entries have std gain / √max(rows, columns).
 
     Args:
