@@ -7,7 +7,7 @@ import pytest
 import firstlight as fl
 from firstlight.errors import FirstlightError
 
-SICK = "mlp:depth=20,width=64,act=tanh,init=torch-default"
+SICK = "mlp:depth=30,width=64,act=tanh,init=torch-default"
 
 
 @pytest.fixture(scope="module")
