@@ -5,6 +5,7 @@ is one line; `--debug` shows the trace.
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -44,34 +45,40 @@ def _options(
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except Exception:  # comes this far only with --debug; Python's own exit code, 1, means findings here
+        traceback.print_exc()
+        code = 2
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Every error becomes one line on stderr."""
     words = [word for word in arguments if word != "--debug"]
     debug = len(words) < len(arguments)
+    if not words:
+        return _fail("no command was given. See 'firstlight --help'.", 2)
     try:
         result = app(words, standalone_mode=False)
     except FirstlightError as error:
         if debug:
             raise
         return _fail(str(error), 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted. Nothing was written.", 130)
-    except typer.Abort:
-        return _fail("interrupted. Nothing was written.", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted. No file was changed.", 130)
     except typer.Exit as leave:
         return leave.exit_code
-    except BrokenPipeError:
-        return 0
     except Exception as error:
-        message = getattr(
-            error, "format_message", None
-        )  # what typer raises for wrong usage, under either of its parsers
-        if message is None or debug:
+        if debug:
             raise
-        return _fail(_usage(message(), words), 2)
+        usage = getattr(error, "format_message", None)  # what typer raises for wrong usage, under either of its parsers
+        if usage is not None:
+            return _fail(_usage(usage(), words), 2)
+        what = f"{type(error).__name__}: {error}".removesuffix(": ").removesuffix(".")
+        return _fail(f"{what}. This is not foreseen: run again with --debug for the trace, and report it.", 2)
+    if result == 130:  # what typer returns for an interrupt
+        return _fail("interrupted. No file was changed.", 130)
     return result if isinstance(result, int) else 0
 
 
@@ -84,8 +91,6 @@ def _fail(message: str, code: int) -> int:
 def _usage(message: str, words: Sequence[str]) -> str:
     """Return a usage error in one line, with the nearest command when the command is unknown."""
     commands = [command.name or "" for command in app.registered_commands]
-    if not message:
-        return "no command was given. See 'firstlight --help'."
     near = (
         did_you_mean(words[0], commands)
         if words and "No such command" in message and "Did you mean" not in message

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from firstlight.cli.console import console, emit, progress
+from firstlight.cli.console import emit, progress, prose, show
 from firstlight.cli.options import Json
 from firstlight.errors import OptionError
 
@@ -33,12 +33,11 @@ def command(
     from rich.table import Table
 
     title = f"10^9 values a second, {count:,} values, {rows[0].threads} threads"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for column in ("kind", "dtype", "firstlight", "torch", "constant", "against torch", "against constant"):
         table.add_column(column, justify="left" if column in ("kind", "dtype") else "right", no_wrap=True)
     for row in rows:
         speeds = (f"{speed:.3f}" for speed in (row.firstlight, row.torch, row.constant))
         table.add_row(row.kind, row.dtype, *speeds, f"{row.against_torch:.1f}x", f"{row.against_constant:.2f}x")
-    out = console()
-    out.print(table)
-    out.print(f"first fill of the process: {first:.2f} s", markup=False)
+    show(table, title)
+    prose(f"first fill of the process: {first:.2f} s")

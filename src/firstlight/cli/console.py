@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
+    from rich.table import Table
 
 PIPE_WIDTH = 140
 
@@ -21,6 +22,34 @@ def console(file: TextIO | None = None) -> "Console":
 
     stream = file or sys.stdout
     return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False)
+
+
+def show(table: "Table", title: str = "") -> None:
+    """Print a table on stdout under its title. In a pipe it is as wide as its words need and leaves no blanks at line ends."""
+    out = console()
+    if title:
+        prose(title)
+    if out.is_terminal:
+        out.print(table)
+        return
+    out.width = max(PIPE_WIDTH, out.measure(table).minimum)
+    with out.capture() as captured:
+        out.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def prose(text: str, *, bold: bool = False) -> None:
+    """Print text on stdout: a line stays a line in a pipe; a terminal wraps it under its own indent."""
+    out = console()
+    if not out.is_terminal:
+        sys.stdout.write(f"{text}\n")
+        return
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for line in text.split("\n"):
+        words = line.lstrip()
+        out.print(Padding(Text(words, style="bold" if bold else ""), (0, 0, 0, len(line) - len(words)), expand=False))
 
 
 def emit(data: Any) -> None:

@@ -1,6 +1,6 @@
 """`firstlight diagnose`: signals by layer and what is wrong; exit 0 healthy, 1 findings of severity error."""
 
-from firstlight.cli.console import console, emit
+from firstlight.cli.console import emit, prose, show
 from firstlight.cli.options import Data, Json, Seed, Target
 from firstlight.cli.show import findings_text, signals_table
 
@@ -22,8 +22,6 @@ def command(target: Target, data: Data = "digits", seed: Seed = 0, as_json: Json
     if as_json:
         emit({"target": target, "task": data, "seed": seed, **diagnosis.to_json()})
     else:
-        out = console()
-        out.print(signals_table(diagnosis.signals))
-        out.print()
-        out.print(findings_text(diagnosis.findings) or "healthy: nothing was found wrong with this start", markup=False)
+        show(signals_table(diagnosis.signals), "signals by layer")
+        prose("\n" + (findings_text(diagnosis.findings) or "healthy: nothing was found wrong with this start"))
     return 0 if diagnosis.healthy else 1

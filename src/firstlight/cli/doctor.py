@@ -1,11 +1,12 @@
 """`firstlight doctor`: diagnose, prescribe, apply, prove by a race, and write the report."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from firstlight.cli.console import console, emit, progress
+from firstlight.cli.console import emit, progress, prose, show
 from firstlight.cli.options import Data, Force, Json, Seed, Steps, Target
 from firstlight.cli.show import findings_text, grid_text, race_table
 from firstlight.files import check_writable
@@ -29,19 +30,18 @@ def command(
     report.check_language(lang)
     with progress() as tell:
         checkup = doctor(target, data, seed=seed, steps=steps, progress=tell)
-    path = report.write(checkup, output, lang=lang, force=force)
+    words = ["firstlight", "doctor", target, "--data", data, "--seed", str(seed), "--steps", str(steps), "--lang", lang]
+    path = report.write(checkup, output, lang=lang, force=force, command=shlex.join(words))
     if as_json:
         emit(checkup.to_json(str(path)))
         return
-    out = console()
     before = len(checkup.before.findings)
-    out.print(f"[bold]{target}[/] on {checkup.task}: {before or 'no'} finding{'' if before == 1 else 's'}", markup=True)
+    prose(f"{target} on {checkup.task}: {before or 'no'} finding{'' if before == 1 else 's'}", bold=True)
     if before:
-        out.print(findings_text(checkup.before.findings), markup=False)
+        prose(findings_text(checkup.before.findings))
         gone = ", ".join(finding.kind for finding in checkup.gone) or "nothing"
         left = ", ".join(finding.kind for finding in checkup.left) or "nothing"
-        out.print(f"with the prescription '{checkup.plan.recipe}': gone: {gone}; left: {left}", markup=False)
-    out.print()
-    title = f"best run of each start, of learning rates {grid_text(checkup.race.grid)}"
-    out.print(race_table(checkup.race.best(), title, mark=checkup.prescribed))
-    out.print(f"\nreport: {path} ({checkup.seconds:.0f} s)", markup=False)
+        prose(f"with the prescription '{checkup.plan.recipe}': gone: {gone}; left: {left}")
+    title = f"\nbest run of each start, of learning rates {grid_text(checkup.race.grid)}"
+    show(race_table(checkup.race.best(), mark=checkup.prescribed), title)
+    prose(f"\nreport: {path} ({checkup.seconds:.0f} s)")

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from firstlight.cli.console import console, emit, number
+from firstlight.cli.console import emit, number, show
 from firstlight.cli.options import Json
 from firstlight.errors import OptionError
 
@@ -31,7 +31,7 @@ def command(
         table.add_row(
             row["activation"], *(number(row[key], ".5f") for key in ("param", "forward", "backward", "torch"))
         )
-    console().print(table)
+    show(table)
 
 
 def _row(name: str, param: float | None) -> dict[str, Any]:

@@ -4,9 +4,12 @@ from typing import Annotated
 
 import typer
 
-from firstlight.cli.console import console, emit, say
+from firstlight.cli.console import console, emit, prose, say
 from firstlight.cli.options import Force, Json, RecipeName, Save, Target
+from firstlight.cli.show import plan_text
 from firstlight.files import check_writable
+
+PLAN_WIDTH = 150  # columns that the table of a plan needs to be readable
 
 
 def command(
@@ -30,20 +33,26 @@ def command(
 
     model = load(target).build()
     made = plan(model, recipe, keep=keep or ())
+    other = None if diff is None else plan(model, diff, keep=keep or ())
     if save is not None:
         say(f"plan: {made.save(save, force=force)}")
-    if diff is not None:
-        differences = made.diff(plan(model, diff, keep=keep or ()))
+    if other is not None:
+        differences = made.diff(other)
         if as_json:
             emit(
                 [{"name": d.name, "field": d.field, "ours": str(d.ours), "theirs": str(d.theirs)} for d in differences]
             )
         else:
-            console().print("\n".join(map(str, differences)) or "the plans are the same", markup=False)
+            prose("\n".join(map(str, differences)) or "the plans are the same")
         return 1 if differences else 0
     if as_json:
         emit(made.to_json())
         return 0
     out = console()
-    out.print(made if out.is_terminal else str(made), markup=False, soft_wrap=not out.is_terminal)
+    if not out.is_terminal:
+        prose(str(made))
+    elif out.width >= PLAN_WIDTH:
+        out.print(made)
+    else:
+        prose(plan_text(made))
     return 0

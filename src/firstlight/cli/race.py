@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from firstlight.cli.console import console, emit, progress, say
+from firstlight.cli.console import emit, progress, say, show
 from firstlight.cli.options import Force, Json, Steps
 from firstlight.cli.show import grid_text, race_table
 from firstlight.files import check_writable, write_whole
@@ -53,4 +53,4 @@ def command(
         return
     rows = result.rows if seeds > 1 else result.best()
     title = f"{'all runs' if seeds > 1 else 'best run of each start'}, of learning rates {grid_text(result.grid)}"
-    console().print(race_table(rows, title))
+    show(race_table(rows), title)

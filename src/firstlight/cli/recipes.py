@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from firstlight.cli.console import console, emit
+from firstlight.cli.console import emit, prose, show
 from firstlight.cli.options import Json
 
 
@@ -30,19 +30,18 @@ def command(
     if as_json:
         emit(data[0] if name else data)
         return
-    out = console()
     if name:
         recipe = chosen[0]
-        out.print(f"{recipe.name}: {recipe.summary}", markup=False)
+        prose(f"{recipe.name}: {recipe.summary}")
         for label, text in (("formula", recipe.formula), ("paper", recipe.paper), ("use", recipe.use)):
             if text:
-                out.print(f"  {label}: {text}", markup=False)
+                prose(f"  {label}: {text}")
         for option in recipe.options:
-            out.print(f"  option {option.name} = {option.default}: {option.help}", markup=False)
+            prose(f"  option {option.name} = {option.default}: {option.help}")
         return
     from rich.table import Table
 
     table = Table("recipe", "formula", "what it does", box=None, pad_edge=False)
     for recipe in chosen:
         table.add_row(recipe.name, recipe.formula, recipe.summary)
-    out.print(table)
+    show(table)

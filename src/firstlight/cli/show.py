@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from firstlight.diagnose import Finding
+    from firstlight.plan import Plan
     from firstlight.race import RaceRow
     from firstlight.signal import Signals
 
@@ -33,11 +34,21 @@ def findings_text(findings: "Sequence[Finding]") -> str:
     return "\n".join(line for finding in findings for line in finding_lines(finding))
 
 
+def plan_text(plan: "Plan") -> str:
+    """Return a plan for a narrow terminal: each tensor on a line, what it gets below it, then why."""
+    lines = [f"plan '{plan.recipe}': {len(plan)} tensors"]
+    for row in plan:
+        name, shape, role, fans, distribution, std, found_by, reason = row.cells()
+        what = [role, f"fans {fans}" if fans else "", distribution, f"std {std}" if std else "", f"found by {found_by}"]
+        lines += [f"{name}  {shape}", f"  {', '.join(part for part in what if part)}", f"  {reason}"]
+    return "\n".join(lines)
+
+
 def signals_table(signals: "Signals") -> "Table":
     """Return the table of signals by layer."""
     from rich.table import Table
 
-    table = Table(title="signals by layer", title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for column in (
         "layer",
         "kind",
@@ -68,11 +79,11 @@ def signals_table(signals: "Signals") -> "Table":
     return table
 
 
-def race_table(rows: "Sequence[RaceRow]", title: str, mark: str = "") -> "Table":
+def race_table(rows: "Sequence[RaceRow]", mark: str = "") -> "Table":
     """Return the table of runs; the row of the start named `mark` stands out."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for column in ("init", "optimizer", "lr", "seed", "accuracy", "best loss", "steps", "to target", "ended"):
         table.add_column(column, justify="left" if column in ("init", "optimizer", "ended") else "right", no_wrap=True)
     for row in rows:
