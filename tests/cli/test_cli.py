@@ -111,7 +111,7 @@ def test_init_writes_what_load_state_dict_takes(capsys: pytest.CaptureFixture[st
 def test_diagnose_has_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     healthy = data(capsys, "diagnose", "net.py:Net")
     assert healthy["healthy"]
-    assert {row["layer"] for row in healthy["signals"]["rows"]} == {"first", "norm", "last"}
+    assert {row["layer"] for row in healthy["signals"]["rows"]} >= {"first", "norm", "last"}
     sick = out(capsys, "diagnose", "mlp:depth=30,act=tanh", code=1)
     assert "error: vanishing-gradient in layers.0" in sick
     assert "remedy:" in sick
@@ -179,7 +179,7 @@ BAD = [
     ("init mlp: --recipe he -o taken.html", "exists"),
     ("init mlp: --recipe normal:std=-1 -o m.safetensors", "std = -1"),
     ("init mlp: --recipe he -o m.safetensors --seed -1", "0 <= seed < 2**64"),
-    ("diagnose net.py:Narrow", "forward failed on the batch"),
+    ("diagnose net.py:Narrow", "forward failed"),
     ("diagnose mlp: --data nan.npz", "NaN or infinite"),
     ("diagnose mlp: --data digitz", "Did you mean 'digits'"),
     ("doctor mlp: -o taken.html", "exists"),

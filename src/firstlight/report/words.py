@@ -30,12 +30,13 @@ def finding_texts(finding: Finding, words: Mapping[str, str]) -> dict[str, str]:
     """Return name, cause and remedy of a finding.
 
     English is what the rule wrote. Another language has sentences by kind (keys name_, cause_, remedy_), filled with the
-    numbers of the evidence; a kind that has none yet is shown in English.
+    numbers of the evidence; a kind that has none, or whose evidence lacks a number it needs, is shown in English.
     """
     kind = finding.kind
-    if f"cause_{kind}" not in words:
+    try:
+        cause = words[f"cause_{kind}"].format(**finding.evidence)
+    except KeyError:
         return {"name": kind, "cause": finding.cause, "remedy": finding.remedy}
-    cause = words[f"cause_{kind}"].format(**finding.evidence)
     if "steady_std" in finding.evidence:
         cause += words["cause_scale"].format(**finding.evidence)
     remedy = words.get(f"remedy_{kind}", words["remedy_default"])
