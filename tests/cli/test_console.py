@@ -70,7 +70,7 @@ def test_what_nobody_foresaw_is_one_line_too(
     printed = capsys.readouterr()
     assert printed.err.startswith("error: MemoryError. This is not foreseen: run again with --debug")
     assert (printed.err.count("\n"), printed.out) == (1, "")
-    with pytest.raises(MemoryError, match="^$"):
+    with pytest.raises(MemoryError, match=r"^$"):
         run(["--debug", "plan", "mlp:"])
 
 
