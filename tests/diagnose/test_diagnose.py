@@ -33,7 +33,7 @@ FAULTS = [
     ("relu", "xavier", {"vanishing-signal", "vanishing-gradient"}),
     ("tanh", "normal:std=0.01", {"vanishing-signal", "vanishing-gradient"}),
     ("relu", "normal:std=1", {"exploding-signal", "exploding-gradient", "initial-loss"}),
-    ("tanh", "normal:std=1", {"exploding-gradient", "saturation", "initial-loss"}),
+    ("tanh", "normal:std=1", {"exploding-gradient", "saturation"}),
     ("tanh", "zeros", {"exchangeable-units"}),
     ("gelu", "zeros", {"exchangeable-units"}),
 ]
@@ -115,7 +115,7 @@ def test_healthy_networks_raise_no_error(label: str, scale: float) -> None:
         torch.manual_seed(1)
         model = HEALTHY[label]()
     found = {f.kind for f in fl.diagnose(model, scale * INPUTS, target=LABELS).findings if f.severity == "error"}
-    assert found - ({"initial-loss", "saturation"} if scale > 1 else set()) == set()
+    assert found - ({"initial-loss"} if scale > 1 else set()) == set()
 
 
 def test_dead_units_are_found_when_biases_are_far_below() -> None:
@@ -191,7 +191,7 @@ def test_a_finding_says_what_where_and_why_in_numbers() -> None:
     assert finding.where[0] == "layers.0"
     assert 0 < finding.evidence["gradient_first_over_last"] < 1e-3
     assert finding.evidence["weight_std"] == pytest.approx((1 / (3 * 128)) ** 0.5, rel=0.05)
-    assert finding.evidence["steady_std"] == pytest.approx(1.59254 / 128**0.5, rel=1e-4)
+    assert finding.evidence["steady_std"] == pytest.approx(1 / 128**0.5, rel=0.01)  # tanh near 0 is a line of slope 1
     assert "std 0.051" in finding.cause
     assert "prescribe" in finding.remedy
     assert finding.to_json()["where"][0] == "layers.0"

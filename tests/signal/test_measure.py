@@ -148,7 +148,12 @@ def test_the_model_is_left_exactly_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("batch", "options", "error", "message"),
     [
-        (X[:, :5], {"target": Y}, MeasureError, r"Sequential.forward failed on the batch \(tensor \(64, 5\) float32\)"),
+        (
+            X[:, :5],
+            {"target": Y},
+            MeasureError,
+            r"Sequential.forward failed in layer '0' \(Linear\) on the batch \(tensor",
+        ),
         (X[:0], {"target": Y[:0]}, DataError, "without elements"),
         (torch.full((4, 8), math.nan), {}, DataError, "32 of 32 values that are NaN or infinite"),
         (X.to("meta"), {}, MeasureError, "is on meta and the model on cpu"),

@@ -1,12 +1,16 @@
 """What the rules look at: the signals of one pass, the model's weights, and which row belongs to which."""
 
+import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from firstlight.init.activations import ACTIVATIONS, activation_of
 from firstlight.model.roles import read
 from firstlight.model.tensors import TensorInfo
 from firstlight.signal.measure import Pass
@@ -17,10 +21,11 @@ _WEIGHTS = ("weight", "output-weight", "recurrent-weight")
 
 @dataclass(frozen=True)
 class Case:
-    """One model after one pass."""
+    """One model after one pass. again: passes the same batch through another model of the same kind."""
 
     model: nn.Module
     seen: Pass
+    again: Callable[[nn.Module], Pass]
 
     @property
     def signals(self) -> Signals:
@@ -43,11 +48,12 @@ class Case:
 
     @cached_property
     def weights(self) -> dict[str, TensorInfo]:
-        """The main weight of each layer that has one, by the layer's name."""
+        """The main weight of each layer that has one, by the layer's name; an embedding counts where it is a tied weight."""
         found: dict[str, TensorInfo] = {}
         for info in self.infos:
-            if info.role in _WEIGHTS:
-                found.setdefault(info.name.rpartition(".")[0], info)
+            names = (info.name, *info.aliases) if info.role in _WEIGHTS else ()
+            for name in info.aliases if info.role == "embedding" else names:
+                found.setdefault(name.rpartition(".")[0], info)
         return found
 
     @cached_property
@@ -69,21 +75,54 @@ class Case:
         return tuple(row for row in self.hidden if layer_name(row) in self.weights)
 
     @cached_property
-    def output_is_zero(self) -> bool:
-        """Whether the output layer's weight is all zeros: a healthy start, in which hidden gradients are 0 at first."""
-        if self.output_layer is None:
-            return False
-        return not bool(self.tensors[self.weights[self.output_layer].name].any())
+    def before_norm(self) -> set[str]:
+        """The layers after which a normalisation was called next."""
+        return {row.layer for row, following in pairwise(self.signals) if is_norm(following)}
 
     @cached_property
-    def depth(self) -> int:
-        """How many layers with weights the signal passes."""
-        return len(self.hidden_weights) + 1
+    def later(self) -> dict[str, Tensor | None]:
+        """Gradients one step ahead: those of a copy that has moved against its gradient by a distance of 1.
+
+        Layers behind a zero layer get no gradient now; where that zero layer itself learns, they get one after a step.
+        """
+        ahead = copy.deepcopy(self.model)
+        now = {name: gradient for name, gradient in self.seen.gradients.items() if gradient is not None}
+        length = math.hypot(*(float(gradient.double().norm()) for gradient in now.values()))
+        if not (math.isfinite(length) and length > 0):
+            return self.seen.gradients
+        with torch.no_grad():
+            for name, parameter in ahead.named_parameters():
+                if name in now:
+                    parameter.sub_(now[name] / length)
+        return self.again(ahead).gradients
+
+    def activation(self, layer: str) -> tuple[str | None, float | None]:
+        """Return name and parameter of the activation called between a layer and the next one with a weight.
+
+        Where none was seen it is 'linear' if the order of definition says so, else None.
+        """
+        rows = list(self.signals)
+        start = next((i for i, row in enumerate(rows) if row.layer == layer), len(rows))
+        modules = dict(self.model.named_modules())
+        for row in rows[start + 1 :]:
+            if layer_name(row) in self.weights:
+                break
+            module = modules.get(layer_name(row))
+            known = (layer_name(row).rpartition("/")[2], None) if module is None else activation_of(module)
+            if known is not None and known[0] in ACTIVATIONS:
+                return known
+        info = self.weights[layer]
+        return ("linear", None) if info.activation == "linear" else (None, None)
 
 
 def layer_name(row: SignalRow) -> str:
     """Return the name of the module of a row, without the number of the call."""
     return row.layer.split("#")[0]
+
+
+def is_norm(row: SignalRow) -> bool:
+    """Whether a row is that of a normalisation."""
+    return "Norm" in row.kind
 
 
 def rms(row: SignalRow) -> float | None:

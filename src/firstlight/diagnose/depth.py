@@ -1,143 +1,178 @@
 """Rules on what depth does: signals and gradients that vanish or explode, examples that become alike.
 
-A ratio over the whole depth decides, together with the factor a layer that makes it, so that two layers and two hundred are
-judged alike: a signal that loses a factor of 1000 is lost, whether in 3 layers or in 300, but a slow polynomial decay, as
-ReLU or tanh networks at the edge of chaos have, does not reach it.
+The ratio between the first layers and what arrives at the output layer decides, together with the factor a layer that
+makes it, so that two layers and two hundred are judged alike: a signal that loses a factor of 1000 is lost, whether in 3
+layers or in 300, but a slow polynomial decay, as ReLU or tanh networks at the edge of chaos have, does not reach it. What
+arrives at the output layer is the end of the way also in residual networks, whose branches may be as small as they like.
+A layer before a normalisation may have any scale, since that is divided out: it is taken both as it is and with its scale
+divided out, and what speaks less for a fault counts.
+The bounds come from training: see docs/findings.md.
 """
 
 import math
 from collections.abc import Callable, Iterator
 
-from firstlight.diagnose.case import Case, layer_name, rms, signal
-from firstlight.diagnose.finding import Finding
-from firstlight.errors import OptionError
-from firstlight.init.gains import gain
+from firstlight.diagnose.case import Case, is_norm, layer_name, rms, signal
+from firstlight.diagnose.cause import layers, scale, why
+from firstlight.diagnose.finding import Finding, Severity
 from firstlight.signal.table import SignalRow
 
-LOST = 1e-3  # of the signal or gradient over the depth
+LOST, FADING = 1e-3, 1e-2  # of the signal or gradient that is left over the depth: error, warning
+BLOWN, GROWING = 100.0, 30.0  # times as large over the depth: error, warning
 STEADY = 0.98  # a factor a layer nearer 1 than this is no fault of scale
 ALIKE = 1e-3  # of the difference between examples
 PRESCRIBE = "Apply the prescription: `diag.prescribe().apply(model)`, or recipe 'edge-of-chaos'."
+ARRIVING = "arriving"  # the row of what arrives at the output layer
 
 Point = tuple[SignalRow, float]
+Value = Callable[[SignalRow], float | None]
+Pick = Callable[[float, float], float]
 
 
 def vanishing_signal(case: Case) -> Iterator[Finding]:
-    """Yield a finding when what tells examples apart shrinks by more than LOST from the first layers to the last."""
-    points = _points(case, signal)
-    if len(points) < 2:
+    """Yield a finding when what tells examples apart shrinks from the first layers to the output layer."""
+    points = _points(case, signal, min)
+    ratio = _ratio(points)
+    if ratio is None or (severity := _shrinks(ratio, points)) is None:
         return
-    start, end = _head(points), _tail(points)
-    if start == 0:
-        return
-    ratio = end / start
-    factor = _factor(ratio, len(points))
-    if ratio < LOST and factor < STEADY:
-        where = _beyond(points, start, LOST)
-        yield Finding(
-            "vanishing-signal",
-            "error",
-            where,
-            {"signal_last_over_first": ratio, "factor_per_layer": factor, "layers": len(points), **_scale(case)},
-            f"Each layer multiplies what tells examples apart by {factor:.2g}; after {len(points)} layers {ratio:.1e} of it "
-            f"is left. {_why(case, small=True)}",
-            PRESCRIBE,
-        )
+    where = _beyond(points, _head(points), LOST)
+    factor = _factor(ratio, points)
+    what = (
+        f"Each layer multiplies what tells examples apart by {factor:.2g}; after {layers(len(points))} {ratio:.1e} of it is "
+        f"left. {why(case, small=True)}"
+        if ratio
+        else f"Nothing that tells examples apart reaches the output layer; {_gone(points)}. {why(case, small=True)}"
+    )
+    numbers = {"signal_last_over_first": ratio, "factor_per_layer": factor, "layers": float(len(points))}
+    yield Finding("vanishing-signal", severity, where, numbers | scale(case), what, PRESCRIBE)
 
 
 def exploding_signal(case: Case) -> Iterator[Finding]:
-    """Yield a finding when the signal grows by more than 1 / LOST from the first layers to the last."""
-    points = _points(case, rms)
-    if len(points) < 2 or _head(points) == 0:
+    """Yield a finding when the signal grows from the first layers to the output layer."""
+    points = _points(case, rms, max)
+    ratio = _ratio(points)
+    if ratio is None or (severity := _grows(ratio, points)) is None:
         return
-    ratio = _tail(points) / _head(points)
-    factor = _factor(ratio, len(points))
-    if ratio > 1 / LOST and factor > 1 / STEADY:
-        where = _beyond(points, _head(points), 1 / LOST)
-        yield Finding(
-            "exploding-signal",
-            "error",
-            where,
-            {"signal_last_over_first": ratio, "factor_per_layer": factor, "layers": len(points), **_scale(case)},
-            f"Each layer multiplies the signal by {factor:.2g}; after {len(points)} layers it is {ratio:.1e} times as "
-            f"large. {_why(case, small=False)}",
-            PRESCRIBE,
-        )
+    factor = _factor(ratio, points)
+    numbers = {"signal_last_over_first": ratio, "factor_per_layer": factor, "layers": float(len(points))}
+    what = (
+        f"Each layer multiplies the signal by {factor:.2g}; after {layers(len(points))} it is {ratio:.1e} times as large. "
+        f"{why(case, small=False)}"
+    )
+    where = _beyond(points, _head(points), BLOWN)
+    yield Finding("exploding-signal", severity, where, numbers | scale(case), what, PRESCRIBE)
 
 
 def vanishing_gradient(case: Case) -> Iterator[Finding]:
-    """Yield a finding when the gradient that reaches the first layers is below LOST of that at the last."""
-    points = _gradients(case)
-    if len(points) < 2:
+    """Yield a finding when the first layers get a small part of the gradient at the output layer."""
+    points = _gradients(case, max)[::-1]
+    ratio = _way_back(points)
+    if ratio is None or (severity := _shrinks(ratio, points)) is None:
         return
-    first, last = _head(points), _tail(points)
-    if last == 0 or (first == 0 and case.output_is_zero):
-        return
-    ratio = first / last
-    factor = _factor(ratio, len(points))
-    if ratio < LOST and factor < STEADY:
-        where = _beyond(points[::-1], last, LOST)[::-1]
-        yield Finding(
-            "vanishing-gradient",
-            "error",
-            where,
-            {"gradient_first_over_last": ratio, "factor_per_layer": factor, "layers": len(points), **_scale(case)},
-            f"On its way back each layer multiplies the gradient by {factor:.2g}, so the first layers get {ratio:.1e} of "
-            f"what the last ones get and do not learn. {_why(case, small=True)}",
-            PRESCRIBE,
-        )
+    factor = _factor(ratio, points)
+    numbers = {"gradient_first_over_last": ratio, "factor_per_layer": factor, "layers": float(len(points))}
+    what = (
+        f"On its way back each layer multiplies the gradient by {factor:.2g}, so the first layers get {ratio:.1e} of what "
+        f"the last ones get and do not learn. {why(case, small=True)}"
+        if ratio
+        else f"The first layers get a gradient of exactly 0 and do not learn. {why(case, small=True)}"
+    )
+    where = _beyond(points, points[0][1], LOST)[::-1]
+    yield Finding("vanishing-gradient", severity, where, numbers | scale(case), what, PRESCRIBE)
 
 
 def exploding_gradient(case: Case) -> Iterator[Finding]:
-    """Yield a finding when the gradient at the first layers is above 1 / LOST of that at the last."""
-    points = _gradients(case)
-    if len(points) < 2 or _tail(points) == 0:
+    """Yield a finding when the first layers get a gradient many times that at the output layer."""
+    points = _gradients(case, min)[::-1]
+    ratio = _way_back(points)
+    if ratio is None or (severity := _grows(ratio, points)) is None:
         return
-    ratio = _head(points) / _tail(points)
-    factor = _factor(ratio, len(points))
-    if ratio > 1 / LOST and factor > 1 / STEADY:
-        where = _beyond(points[::-1], _tail(points), 1 / LOST)[::-1]
-        yield Finding(
-            "exploding-gradient",
-            "error",
-            where,
-            {"gradient_first_over_last": ratio, "factor_per_layer": factor, "layers": len(points), **_scale(case)},
-            f"On its way back each layer multiplies the gradient by {factor:.2g}, so one step moves the first layers "
-            f"{ratio:.1e} times as far as the last. {_why(case, small=False)}",
-            PRESCRIBE,
-        )
+    factor = _factor(ratio, points)
+    numbers = {"gradient_first_over_last": ratio, "factor_per_layer": factor, "layers": float(len(points))}
+    what = (
+        f"On its way back each layer multiplies the gradient by {factor:.2g}, so one step moves the first layers {ratio:.1e} "
+        f"times as far as the last. {why(case, small=False)}"
+    )
+    where = _beyond(points, points[0][1], BLOWN)[::-1]
+    yield Finding("exploding-gradient", severity, where, numbers | scale(case), what, PRESCRIBE)
 
 
 def rank_collapse(case: Case) -> Iterator[Finding]:
     """Yield a warning when different examples end up pointing the same way, compared with how they came in."""
     given = case.signals.input.similarity if case.signals.input else None
-    rows = [row for row in case.hidden_weights if row.similarity is not None and math.isfinite(row.similarity)]
-    if not rows or given is None or given >= 1:
+    if given is None or given >= 1:
         return
-    left = (1 - min(row.similarity or 0.0 for row in rows[-max(1, len(rows) // 4) :])) / (1 - given)
-    if left < ALIKE:
-        where = tuple(row.layer for row in rows if (1 - (row.similarity or 0.0)) / (1 - given) < ALIKE)
-        yield Finding(
-            "rank-collapse",
-            "warning",
-            where,
-            {"similarity_last": rows[-1].similarity or 0.0, "similarity_input": given, "difference_left": left},
-            f"Different examples become the same vector up to {left:.1e} of their difference, so the output cannot depend "
-            "on the input.",
-            PRESCRIBE,
-        )
+    points = _finite(_hidden(case, norms=True), lambda row: _difference(row, given))
+    if len(points) < 2 or (left := _tail(points)) >= ALIKE:
+        return
+    yield Finding(
+        "rank-collapse",
+        "warning",
+        _beyond(points, 1.0, ALIKE),
+        {"similarity_last": 1 - left * (1 - given), "similarity_input": given, "difference_left": left},
+        f"Different examples become the same vector up to {left:.1e} of their difference, so the output cannot depend "
+        "on the input.",
+        PRESCRIBE,
+    )
 
 
-def _points(case: Case, value: Callable[[SignalRow], float | None]) -> list[Point]:
-    """Return the rows of hidden layers with weights, and of normalisations behind them, with a finite value."""
-    rows = [row for row in case.hidden if layer_name(row) in case.weights or "Norm" in row.kind]
+def _points(case: Case, value: Value, pick: Pick) -> list[Point]:
+    """Return sizes at the hidden layers with weights and at normalisations, then of what arrives at the output layer."""
+
+    def size(row: SignalRow) -> float | None:
+        found, scale = value(row), row.forward_std
+        if found is None or not scale or row.layer not in case.before_norm:
+            return found
+        return pick(found, found / scale)
+
+    return _finite(_hidden(case, norms=True), size)
+
+
+def _gradients(case: Case, pick: Pick) -> list[Point]:
+    """Return gradient norms at the hidden layers with weights, then of what arrives at the output layer.
+
+    The norm of an example's gradient, not its root mean square: pooling spreads a gradient over many numbers without
+    weakening it.
+    """
+
+    def size(row: SignalRow) -> float | None:
+        if row.gradient_std is None:
+            return None
+        found = row.gradient_std * math.sqrt(row.size or 1)
+        return pick(found, found * (row.forward_std or 1.0)) if row.layer in case.before_norm else found
+
+    return _finite(_hidden(case, norms=False), size)
+
+
+def _difference(row: SignalRow, given: float) -> float | None:
+    """Return how far examples differ in direction, as a share of how far they did at the input."""
+    return None if row.similarity is None else max(0.0, (1 - row.similarity) / (1 - given))
+
+
+def _hidden(case: Case, *, norms: bool) -> list[SignalRow]:
+    rows = [row for row in case.hidden if layer_name(row) in case.weights or (norms and is_norm(row))]
+    return [*rows, case.signals.arriving] if rows and case.signals.arriving else rows
+
+
+def _finite(rows: list[SignalRow], value: Value) -> list[Point]:
     found = [(row, value(row)) for row in rows]
     return [(row, number) for row, number in found if number is not None and math.isfinite(number)]
 
 
-def _gradients(case: Case) -> list[Point]:
-    rows = [(row, row.gradient_std) for row in case.hidden if layer_name(row) in case.weights]
-    return [(row, number) for row, number in rows if number is not None and math.isfinite(number)]
+def _ratio(points: list[Point]) -> float | None:
+    """Return last over first, None where that means nothing."""
+    return _tail(points) / head if len(points) > 1 and (head := _head(points)) > 0 else None
+
+
+def _way_back(points: list[Point]) -> float | None:
+    """Return the gradient at the first layers over that at the output layer.
+
+    points come in the order of the way back. No gradient at the output layer's input, as behind a zero output layer, tells
+    nothing of the layers before it.
+    """
+    if len(points) < 2 or points[0][0].layer != ARRIVING or points[0][1] == 0:
+        return None
+    return _head(points[::-1]) / points[0][1]
 
 
 def _head(points: list[Point]) -> float:
@@ -146,56 +181,36 @@ def _head(points: list[Point]) -> float:
 
 
 def _tail(points: list[Point]) -> float:
+    """Return the value at the output layer; where that was not seen, the largest in the last quarter."""
+    if points[-1][0].layer == ARRIVING:
+        return points[-1][1]
     return max(value for _, value in points[-max(1, len(points) // 4) :])
 
 
-def _factor(ratio: float, count: int) -> float:
-    return ratio ** (1 / max(1, count - 1)) if ratio > 0 else 0.0
+def _shrinks(ratio: float, points: list[Point]) -> Severity | None:
+    if ratio >= FADING or _factor(ratio, points) >= STEADY:
+        return None
+    return "error" if ratio < LOST else "warning"
+
+
+def _grows(ratio: float, points: list[Point]) -> Severity | None:
+    if ratio <= GROWING or _factor(ratio, points) <= 1 / STEADY:
+        return None
+    return "error" if ratio > BLOWN else "warning"
+
+
+def _factor(ratio: float, points: list[Point]) -> float:
+    return float(ratio ** (1 / max(1, len(points) - 1))) if ratio > 0 else 0.0
+
+
+def _gone(points: list[Point]) -> str:
+    """Say where nothing is left."""
+    layer = next(row.layer for row, value in points if value == 0)
+    return "none is left there" if layer == ARRIVING else f"none is left at '{layer}'"
 
 
 def _beyond(points: list[Point], start: float, bound: float) -> tuple[str, ...]:
-    """Return the layers whose value is past the bound; the last one when the maxima alone are."""
-    past = [row.layer for row, value in points if (value < bound * start if bound < 1 else value > bound * start)]
-    return tuple(past) or (points[-1][0].layer,)
-
-
-def _scale(case: Case) -> dict[str, float]:
-    """Return the median layer's weight std beside the one that would keep the signal's power."""
-    layer = _middle(case)
-    if layer is None:
-        return {}
-    info = case.weights[layer]
-    weight = case.tensors[info.name].float()
-    found = {"weight_std": float(weight.std(correction=0)), "fan_in": float(info.fan_in or 0)}
-    wanted = _gain(info.activation, info.activation_param)
-    return found if wanted is None or not info.fan_in else found | {"steady_std": wanted / math.sqrt(info.fan_in)}
-
-
-def _why(case: Case, *, small: bool) -> str:
-    numbers, layer = _scale(case), _middle(case)
-    if layer is None or "steady_std" not in numbers:
-        return f"The weights are too {'small' if small else 'large'} for this depth."
-    info = case.weights[layer]
-    followed = (
-        f"before {info.activation}" if info.activation not in (None, "linear") else "with no activation behind them"
-    )
-    compared = (
-        f"The weights ('{layer}') have std {numbers['weight_std']:.3g}; {followed} and with fan_in {info.fan_in}, "
-        f"{numbers['steady_std']:.3g} keeps a unit signal's power"
-    )
-    off = numbers["weight_std"] / numbers["steady_std"]
-    if 0.8 < off < 1.25:
-        return f"{compared}: the std is near it, so it is the activation's curve or the biases that do this over the depth."
-    return f"{compared}."
-
-
-def _middle(case: Case) -> str | None:
-    names = [layer_name(row) for row in case.hidden_weights]
-    return names[len(names) // 2] if names else None
-
-
-def _gain(activation: str | None, param: float | None) -> float | None:
-    try:
-        return gain(activation or "linear", param)
-    except OptionError:
-        return None
+    """Return the layers whose value is past the bound; the last one when none is."""
+    named = [(row.layer, value) for row, value in points if row.layer != ARRIVING]
+    past = [layer for layer, value in named if (value < bound * start if bound < 1 else value > bound * start)]
+    return tuple(past) or (named[-1][0],)

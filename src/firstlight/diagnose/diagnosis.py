@@ -11,8 +11,8 @@ from firstlight.diagnose.case import Case
 from firstlight.diagnose.finding import Finding
 from firstlight.diagnose.prescribe import Candidate, Question, prescribe
 from firstlight.plan import Plan, plan
-from firstlight.signal.call import Loss
-from firstlight.signal.measure import observe
+from firstlight.signal.measure import Pass, observe
+from firstlight.signal.objective import Loss
 from firstlight.signal.table import Signals
 
 Rule = Callable[[Case], Iterator[Finding]]
@@ -104,7 +104,10 @@ def diagnose(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = N
 
 
 def _findings(model: nn.Module, question: Question) -> tuple[tuple[Finding, ...], Signals]:
-    seen = observe(model, question.batch, target=question.target, loss=question.loss)
-    case = Case(model, seen)
+    def again(model: nn.Module) -> Pass:
+        return observe(model, question.batch, target=question.target, loss=question.loss)
+
+    seen = again(model)
+    case = Case(getattr(model, "_orig_mod", model), seen, again)
     found = [finding for rule in RULES for finding in rule(case)]
     return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity])), seen.signals

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from firstlight.signal.table import strict
+
 Severity = Literal["error", "warning", "info"]
 
 KINDS = (
@@ -36,5 +38,6 @@ class Finding:
     remedy: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for `json.dumps`."""
-        return asdict(self) | {"where": list(self.where)}
+        """Return plain data for strict JSON; evidence that is not finite is text."""
+        plain: dict[str, Any] = strict(asdict(self))
+        return plain

@@ -11,7 +11,7 @@ from torch import nn
 from firstlight.diagnose.finding import Finding
 from firstlight.errors import FirstlightError
 from firstlight.plan import Plan, plan
-from firstlight.signal.call import Loss
+from firstlight.signal.objective import Loss
 from firstlight.signal.table import SignalRow, Signals
 
 CANDIDATES = ("edge-of-chaos", "orthogonal", "he", "xavier", "lecun", "torch-default")

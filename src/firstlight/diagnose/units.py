@@ -1,17 +1,22 @@
 """Rules on units: hidden units that are copies of each other, units that are always off, activations that are saturated."""
 
+import re
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from firstlight.diagnose.case import Case, layer_name
+from firstlight.diagnose.case import Case, rms
+from firstlight.diagnose.cause import layers
 from firstlight.diagnose.finding import Finding
+from firstlight.model.tensors import TensorInfo
+from firstlight.signal.statistics import twins
 
-COPIES = 0.5  # share of a layer's units that are copies: an error from here on
+COPIES, SOME_COPIES = 0.5, 0.1  # share of a layer's units that are copies: error, warning
 DEAD, MANY_DEAD = 0.9, 0.7  # share of a layer's units that are off for the whole batch: error, warning
-SATURATED = 0.5  # share of an activation's outputs on the flat parts
+FLAT, MUCH_FLAT = 0.8, 0.5  # share of an activation's outputs on the flat parts: error, warning
 
+_WEIGHTS = ("weight", "recurrent-weight", "output-weight")
 _RECTIFIERS = ("ReLU", "ReLU6", "Threshold", "Hardswish", "Hardsigmoid", "Hardtanh")
 
 
@@ -19,76 +24,81 @@ def exchangeable_units(case: Case) -> Iterator[Finding]:
     """Yield a finding for hidden layers whose units are copies of each other and will stay so.
 
     Two units are exchangeable when their incoming weights and biases are equal and so are the gradients of these: then every
-    optimizer moves them alike for ever. Where the gradients are all zero they tell nothing, and the outgoing weights of the
-    next layer decide. A zero output layer, or a zero layer whose gradients differ by unit, is healthy.
+    optimizer moves them alike for ever. Where the gradients are all zero, those one step ahead decide. So a zero output
+    layer is healthy, and so is a zero layer at the end of a residual branch: the gradients of its units differ, now or after
+    a step.
     """
-    shares = {layer: share for layer in case.weights if (share := _copies(case, layer)) > 0}
-    hidden = {layer: share for layer, share in shares.items() if layer != case.output_layer}
-    if not hidden:
+    groups: dict[tuple[str, str, int], list[TensorInfo]] = {}
+    for info in case.infos:
+        if info.owner != case.output_layer and info.role in (*_WEIGHTS, "bias") and not info.is_buffer:
+            groups.setdefault((info.owner, _stack(info), _units(info)), []).append(info)
+    shares: dict[str, float] = {}
+    for (owner, _, _), infos in groups.items():
+        share = _copies(case, infos) if any(info.role in _WEIGHTS for info in infos) else 0.0
+        if share >= SOME_COPIES:
+            shares[owner] = max(share, shares.get(owner, 0.0))
+    if not shares:
         return
-    worst = max(hidden.values())
-    constants = sum(_is_constant(case.tensors[case.weights[layer].name]) for layer in hidden)
+    worst = max(shares.values())
+    constants = sum(_is_constant(case.tensors[case.weights[layer].name]) for layer in shares)
     what = "all weights of a layer are one number" if constants else "units were given the same weights"
     yield Finding(
         "exchangeable-units",
         "error" if worst >= COPIES else "warning",
-        tuple(hidden),
-        {"largest_share_of_copies": worst, "layers": float(len(hidden)), "constant_layers": float(constants)},
-        f"In {len(hidden)} layers hidden units are copies of each other: {what}. Copies get the same gradients, so they never "
+        tuple(shares),
+        {"largest_share_of_copies": worst, "layers": float(len(shares)), "constant_layers": float(constants)},
+        f"In {layers(len(shares))} hidden units are copies of each other: {what}. Copies get the same gradients, so they never "
         "become different, and a layer works as if it had one unit.",
         "Give the weights random values: `diag.prescribe().apply(model)`; biases may stay zero.",
     )
 
 
-def _copies(case: Case, layer: str) -> float:
-    """Return the share of a layer's units that repeat another one."""
-    info = case.weights[layer]
-    weight = case.tensors[info.name]
-    if weight.ndim < 2 or info.slices or weight.shape[0] < 2 or not weight.is_floating_point():
+def _copies(case: Case, infos: list[TensorInfo]) -> float:
+    """Return the share of a layer's units that have a twin, its tensors laid side by side, a row a unit."""
+    units = _units(infos[0])
+    if units < 2 or any(not case.tensors[info.name].is_floating_point() for info in infos):
         return 0.0
-    rows = [weight.flatten(1).float()]
-    gradient = [_flat(case.seen.gradients.get(info.name), weight)]
-    bias = case.tensors.get(f"{layer}.bias" if layer else "bias")
-    if bias is not None and bias.shape[:1] == weight.shape[:1]:
-        rows.append(bias.flatten(1).float() if bias.ndim > 1 else bias[:, None].float())
-        gradient.append(_flat(case.seen.gradients.get(f"{layer}.bias" if layer else "bias"), bias))
-    units = torch.cat(rows, 1)
-    _, group = torch.unique(units, dim=0, return_inverse=True)
-    if int(group.max()) + 1 == len(group):
-        return 0.0
-    evidence = torch.cat(gradient, 1)
-    if not bool(evidence.any()):
-        following = _outgoing(case, layer, weight.shape[0])
-        if following is None:
-            return 0.0
-        evidence = following
-    return _repeated(group, evidence)
+    incoming = torch.cat([_rows(info, case.tensors[info.name]) for info in infos], dim=1)
+    part = _parts(infos, units).to(incoming.device)
+    gradient = _gradients(case.seen.gradients, infos, case)
+    found = twins(incoming, gradient, part)
+    if bool(found.any()) and not bool(gradient.any()):
+        found = twins(incoming, _gradients(case.later, infos, case), part)
+    return float(found.double().mean())
 
 
-def _repeated(group: Tensor, evidence: Tensor) -> float:
-    """Return the share of units that equal the first of their group in the evidence, to a relative 1e-4."""
-    first = torch.full((int(group.max()) + 1,), len(group)).scatter_reduce(0, group, torch.arange(len(group)), "amin")
-    leader = first[group]
-    far = (evidence - evidence[leader]).abs().amax(1) > 1e-4 * evidence.abs().max()
-    copies = ~far & (leader != torch.arange(len(group)))
-    return float(copies.float().mean())
+def _gradients(gradients: dict[str, Tensor | None], infos: list[TensorInfo], case: Case) -> Tensor:
+    found = [(info, gradients.get(info.name)) for info in infos]
+    return torch.cat(
+        [_rows(info, torch.zeros_like(case.tensors[info.name]) if g is None else g) for info, g in found], dim=1
+    )
 
 
-def _outgoing(case: Case, layer: str, units: int) -> Tensor | None:
-    """Return, unit by unit, the weights of the next layer called that read them; None when shapes do not tell."""
-    called = [layer_name(row) for row in case.signals if layer_name(row) in case.weights]
-    behind = called[called.index(layer) + 1 :] if layer in called else []
-    if not behind:
-        return None
-    weight = case.tensors[case.weights[behind[0]].name]
-    if weight.ndim < 2 or weight.shape[1] % units:
-        return None
-    return weight.float().transpose(0, 1).reshape(units, -1)
+def _rows(info: TensorInfo, tensor: Tensor) -> Tensor:
+    """Return (units, numbers)."""
+    turned = tensor.transpose(0, 1) if info.transposed and tensor.ndim > 1 else tensor
+    return turned.reshape(_units(info), -1)
 
 
-def _flat(gradient: Tensor | None, like: Tensor) -> Tensor:
-    found = torch.zeros_like(like) if gradient is None else gradient
-    return found.reshape(like.shape[0], -1).float()
+def _units(info: TensorInfo) -> int:
+    if info.transposed and len(info.shape) > 1:
+        return info.shape[1] if info.groups == 1 else 0
+    return info.shape[0] if info.shape else 0
+
+
+def _stack(info: TensorInfo) -> str:
+    """Return which layer of a stacked recurrent module a tensor belongs to: '_l0' of 'weight_ih_l0'; '' elsewhere."""
+    found = re.search(r"_l\d+(_reverse)?$", info.name)
+    return found[0] if found else ""
+
+
+def _parts(infos: list[TensorInfo], units: int) -> Tensor:
+    """Return for each unit the number of its slice (a gate, or q, k and v): only units of one slice can be copies."""
+    part = torch.zeros(units)
+    for info in infos:
+        for number, piece in enumerate(info.slices):
+            part[piece.start : piece.stop] = number
+    return part
 
 
 def _is_constant(weight: Tensor) -> bool:
@@ -102,29 +112,64 @@ def dead_units(case: Case) -> Iterator[Finding]:
     if not bad:
         return
     worst = max(dead for _, dead in bad)
+    before = _before(case, bad[0][0].layer)
     yield Finding(
         "dead-units",
         "error" if worst >= DEAD else "warning",
         tuple(row.layer for row, _ in bad),
-        {"largest_share_dead": worst, "layers": float(len(bad))},
-        f"In {len(bad)} layers at least {MANY_DEAD:.0%} of the units, at worst {worst:.0%}, are off for every example; they "
-        "pass no signal and no gradient. Their biases are too negative, or all examples look alike to them.",
+        {"largest_share_dead": worst, "layers": float(len(bad)), **before},
+        f"In {layers(len(bad))} at least {MANY_DEAD:.0%} of the units, at worst {worst:.0%}, are off for every example; they "
+        f"pass no signal and no gradient. {_why_off(before)}",
         "Set biases to zero and scale the weights for the activation: `diag.prescribe().apply(model)`.",
     )
 
 
+def _before(case: Case, layer: str) -> dict[str, float]:
+    """Return mean and std of what the row before a layer put out."""
+    rows = list(case.signals)
+    place = next(i for i, row in enumerate(rows) if row.layer == layer)
+    before = rows[place - 1] if place else case.signals.input
+    if before is None or before.forward_mean is None or before.forward_std is None:
+        return {}
+    return {"mean_before": before.forward_mean, "std_before": before.forward_std}
+
+
+def _why_off(before: dict[str, float]) -> str:
+    if not before:
+        return "Their biases are too negative, or all examples look alike to them."
+    mean, std = before["mean_before"], before["std_before"]
+    if std == 0 and mean == 0:
+        return "Exactly 0 arrives there: the weights before are all zero."
+    if mean < -std:
+        return f"What arrives there has mean {mean:.3g} and std {std:.3g}: the biases are too negative."
+    return f"What arrives there has mean {mean:.3g} and std {std:.3g}, but all examples look alike to these units."
+
+
 def saturation(case: Case) -> Iterator[Finding]:
     """Yield a finding for bounded activations that are mostly on their flat parts."""
-    bad = [(row, row.saturated) for row in case.hidden if row.saturated is not None and row.saturated >= SATURATED]
+    bad = [(row, row.saturated) for row in case.hidden if row.saturated is not None and row.saturated >= MUCH_FLAT]
     if not bad:
         return
     worst = max(share for _, share in bad)
+    size = rms(case.signals.input) if case.signals.input else None
+    numbers = {} if size is None else {"input_rms": size}
+    before = _before(case, bad[0][0].layer)
+    because = _why_flat(before, size, alone=len(bad) == 1)
     yield Finding(
         "saturation",
-        "error",
+        "error" if worst >= FLAT else "warning",
         tuple(row.layer for row, _ in bad),
-        {"largest_share_saturated": worst, "layers": float(len(bad))},
-        f"In {len(bad)} layers at least {SATURATED:.0%} of the outputs, at worst {worst:.0%}, lie where the activation is "
-        "flat (slope below 5 % of its largest): the weights or the inputs are too large, and the gradient is lost there.",
+        {"largest_share_saturated": worst, "layers": float(len(bad)), **before, **numbers},
+        f"In {layers(len(bad))} at least {MUCH_FLAT:.0%} of the outputs, at worst {worst:.0%}, lie where the activation is "
+        f"flat (slope below 5 % of its largest), and the gradient is lost there. {because}",
         "Scale the weights for the activation: `diag.prescribe().apply(model)`; standardise the inputs.",
     )
+
+
+def _why_flat(before: dict[str, float], size: float | None, *, alone: bool) -> str:
+    arrives = (
+        f"What arrives there has mean {before.get('mean_before', 0):.3g} and std {before.get('std_before', 0):.3g}"
+    )
+    if alone and size is not None and size > 2:
+        return f"{arrives}, as the inputs have root mean square {size:.3g}, not 1."
+    return f"{arrives}: the weights or biases before it are too large."

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from firstlight.diagnose.case import Case, is_finite, tensor_is_finite
 from firstlight.diagnose.finding import Finding
 
-FAR, VERY_FAR = 1.0, 2.0  # of ln C above ln C: warning, error
+FAR, VERY_FAR = 2.0, 10.0  # times ln C: warning, error
 
 
 def non_finite(case: Case) -> Iterator[Finding]:
@@ -19,7 +19,8 @@ def non_finite(case: Case) -> Iterator[Finding]:
             "error",
             held,
             {"tensors": float(len(held))},
-            f"{len(held)} tensors hold NaN or infinity: memory that nobody initialised, or a damaged checkpoint.",
+            f"{len(held)} of {len(case.tensors)} tensors hold NaN or infinity: memory that nobody initialised, or a damaged "
+            "checkpoint.",
             "Initialise them: `diag.prescribe().apply(model)`.",
         )
     elif made:
@@ -36,17 +37,14 @@ def non_finite(case: Case) -> Iterator[Finding]:
 
 def initial_loss(case: Case) -> Iterator[Finding]:
     """Yield a finding when the first cross-entropy is far above that of knowing nothing, ln C."""
-    loss, shape = case.signals.loss, case.seen.output_shape
-    if case.seen.loss_kind != "cross-entropy" or loss is None or len(shape) < 2:
-        return
-    classes = shape[1]
-    if classes < 2 or not math.isfinite(loss):
+    loss, classes = case.signals.loss, case.seen.classes
+    if loss is None or classes is None or classes < 2 or not math.isfinite(loss):
         return
     uninformed = math.log(classes)
-    if loss > (1 + FAR) * uninformed:
+    if loss > FAR * uninformed:
         yield Finding(
             "initial-loss",
-            "error" if loss > (1 + VERY_FAR) * uninformed else "warning",
+            "error" if loss > VERY_FAR * uninformed else "warning",
             (case.output_layer or "output",),
             {"loss": loss, "uninformed_loss": uninformed, "classes": float(classes)},
             f"The first loss is {loss:.3g}; a network that knows nothing of {classes} classes has ln {classes} = "
@@ -56,17 +54,28 @@ def initial_loss(case: Case) -> Iterator[Finding]:
 
 
 def no_gradient(case: Case) -> Iterator[Finding]:
-    """Yield a finding for parameters that the loss does not reach."""
-    if case.signals.loss is None:
+    """Yield a finding for parameters that the loss does not reach, and for a loss that nothing moves at all."""
+    gradients = case.seen.gradients
+    if case.signals.loss is None or not gradients:
         return
-    unreached = tuple(name for name, gradient in case.seen.gradients.items() if gradient is None)
+    unreached = tuple(name for name, gradient in gradients.items() if gradient is None)
     if unreached:
         yield Finding(
             "no-gradient",
-            "warning",
+            "error" if len(unreached) == len(gradients) else "warning",
             unreached,
-            {"parameters": float(len(unreached)), "of": float(len(case.seen.gradients))},
-            f"The loss does not depend on {len(unreached)} of {len(case.seen.gradients)} parameters in this pass, so they "
+            {"parameters": float(len(unreached)), "of": float(len(gradients))},
+            f"The loss does not depend on {len(unreached)} of {len(gradients)} parameters in this pass, so they "
             "do not learn: they are not used, or the graph is cut before them.",
             "Remove them, freeze them, or connect them; initialisation cannot cure it.",
+        )
+    elif not any(bool(gradient.any()) for gradient in gradients.values() if gradient is not None):
+        yield Finding(
+            "no-gradient",
+            "error",
+            tuple(gradients),
+            {"parameters": float(len(gradients)), "of": float(len(gradients))},
+            f"The gradient of the loss is exactly 0 for all {len(gradients)} parameters, so nothing learns: the output is "
+            "stuck where the loss, or an activation before it, is flat.",
+            "Scale the weights for the activations: `diag.prescribe().apply(model)`.",
         )
