@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 BEFORE, AFTER = "#d1495b", "#2a7f9e"
 _TITLES = {
     "en": ("signal: rms of the output", "gradient: rms at the output", "similarity of different examples"),
-    "ja": ("信号:出力の二乗平均平方根", "勾配:出力での二乗平均平方根", "異なる入力どうしの類似度"),
+    "ja": ("信号：出力の二乗平均平方根", "勾配：出力での二乗平均平方根", "異なる入力どうしの類似度"),
 }
-_NAMES = {"en": ("before", "after", "layer, in order of execution"), "ja": ("処方前", "処方後", "層(実行順)")}
+_NAMES = {"en": ("before", "after", "layer, in order of execution"), "ja": ("処方前", "処方後", "層（実行順）")}
 
 
 def figure(before: Signals, after: Signals | None = None, *, lang: str = "en") -> "Figure":
