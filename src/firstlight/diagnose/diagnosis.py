@@ -60,7 +60,7 @@ class Diagnosis:
             A plan; nothing is applied to the model.
         """
         if self.healthy:
-            return plan(self.question.model, "torch-default", keep="*")
+            return Plan("keep", plan(self.question.model, "torch-default", keep="*").rows)
         chosen, self.candidates = prescribe(self.question, _findings, seed)
         return chosen
 
