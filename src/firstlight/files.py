@@ -20,7 +20,7 @@ def check_writable(path: str | os.PathLike[str], *, force: bool = False) -> Path
             f"'{file}' cannot be written: there is no folder '{file.parent}'. Make it first. Nothing was written."
         )
     if file.exists() and not force:
-        raise FileError(f"'{file}' exists. Choose another path, or force to replace it. Nothing was written.")
+        raise FileError(f"'{file}' exists. Choose another path, or replace it with force. Nothing was written.")
     return file
 
 

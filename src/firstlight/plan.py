@@ -10,6 +10,7 @@ from torch import nn
 
 from firstlight import apply
 from firstlight.errors import FileError, PlanError, did_you_mean
+from firstlight.files import write_whole
 from firstlight.model.roles import read
 from firstlight.random import STREAM_VERSION
 from firstlight.recipes import PlanRow, Recipe, parse
@@ -121,20 +122,7 @@ class Plan:
         Raises:
             FileError: if the file exists and force is not set, or it cannot be written.
         """
-        file = Path(path)
-        if file.exists() and not force:
-            raise FileError(
-                f"'{file}' exists. Choose another path, or pass force=True to replace it. Nothing was written."
-            )
-        aside = file.with_name(f".{file.name}.{os.getpid()}.part")
-        try:
-            aside.write_text(self.to_yaml(), encoding="utf-8")
-            aside.replace(file)
-        except OSError as error:
-            raise FileError(f"'{file}' cannot be written: {error.strerror}. Nothing was written.") from error
-        finally:
-            aside.unlink(missing_ok=True)
-        return file
+        return write_whole(path, self.to_yaml(), force=force)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Plan":
