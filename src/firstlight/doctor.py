@@ -56,9 +56,14 @@ class Checkup:
         return next((row for row in self.race.best() if row.init == init), None)
 
     @property
+    def unchanged(self) -> bool:
+        """Whether the prescription keeps every tensor as it is."""
+        return _keeps_all(self.plan)
+
+    @property
     def prescribed(self) -> str:
         """The name of the prescription in the race: that of the given start when nothing was to be mended."""
-        return self.start if self.before.healthy else PRESCRIPTION
+        return self.start if self.unchanged else PRESCRIPTION
 
     def to_json(self, report: str | None = None) -> dict[str, Any]:
         """Return plain data for `json.dumps`: target, before, after, plan, race, report and how it was made."""
@@ -128,7 +133,7 @@ def doctor(
     starts: dict[str, Start] = {spec: spec for spec in INITS}
     if start == AS_BUILT:
         starts[AS_BUILT] = given
-    if not before.healthy:
+    if not _keeps_all(prescription):
         starts[PRESCRIPTION] = prescription
     result = race(
         data,
@@ -142,3 +147,7 @@ def doctor(
     )
     seconds = time.perf_counter() - begun
     return Checkup(target, data.name, seed, before, after, prescription, result, start, seconds)
+
+
+def _keeps_all(prescription: Plan) -> bool:
+    return all(row.kept for row in prescription)

@@ -223,3 +223,24 @@ def test_a_diagnosis_is_plain_json() -> None:
     assert {"kind", "severity", "where", "evidence", "cause", "remedy"} == set(data["findings"][0])
     assert len(data["signals"]["rows"]) > 30
     assert len(RULES) == len({rule.__name__ for rule in RULES})
+
+
+def test_warnings_are_mended_where_a_candidate_mends_them_and_nothing_is_changed_in_vain() -> None:
+    warned = fl.diagnose(load("cnn:").build(0), INPUTS, target=LABELS)
+    assert warned.healthy
+    assert warned.findings
+    assert not any(row.kept for row in warned.prescribe())
+    assert "keep" in {candidate.recipe for candidate in warned.candidates}
+
+    class Spare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.spare = nn.Linear(64, 10), nn.Linear(64, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.used(x.flatten(1))
+            return out
+
+    incurable = fl.diagnose(Spare(), INPUTS, target=LABELS)
+    assert [finding.kind for finding in incurable.findings] == ["no-gradient"]
+    assert all(row.kept for row in incurable.prescribe())

@@ -153,3 +153,10 @@ def test_writing_is_whole_and_asks_before_replacing(checkup: fl.Checkup, tmp_pat
     with pytest.raises(OptionError, match="Choose 'en' or 'ja'"):
         report.write(checkup, tmp_path / "other.html", lang="fr")
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_what_no_recipe_mends_is_not_called_healthy(checkup: fl.Checkup) -> None:
+    kept = fl.Plan("keep", fl.plan(load(checkup.target).build(), "he", keep="*").rows)
+    page = report.render(replace(checkup, plan=kept, after=checkup.before), "en")
+    assert f"No recipe leaves fewer than its {len(checkup.before.findings)} findings" in page
+    assert "healthy start" not in page

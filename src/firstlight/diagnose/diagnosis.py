@@ -10,7 +10,7 @@ from firstlight.diagnose import depth, units, values
 from firstlight.diagnose.case import Case
 from firstlight.diagnose.finding import Finding
 from firstlight.diagnose.prescribe import Candidate, Question, prescribe
-from firstlight.plan import Plan, plan
+from firstlight.plan import Plan
 from firstlight.signal.measure import Pass, observe
 from firstlight.signal.objective import Loss
 from firstlight.signal.table import Signals
@@ -49,9 +49,9 @@ class Diagnosis:
     def prescribe(self, *, seed: int = 0) -> Plan:
         """Return the plan that mends the model, chosen by trying candidates on the same batch.
 
-        A healthy model gets a plan that keeps everything. Otherwise each candidate recipe is applied to a copy of the model,
-        measured and diagnosed; the one with the least severe findings wins, then the one whose signals and gradients are
-        flattest over the depth. `candidates` says what was tried.
+        Each candidate recipe is applied to a copy of the model, measured and diagnosed; the one with the least severe
+        findings wins, then the one whose signals and gradients are flattest over the depth. `candidates` says what was
+        tried. Everything is kept where nothing was found, or no candidate leaves fewer or milder findings.
 
         Args:
             seed: of the draws with which the candidates are tried.
@@ -59,9 +59,7 @@ class Diagnosis:
         Returns:
             A plan; nothing is applied to the model.
         """
-        if self.healthy:
-            return Plan("keep", plan(self.question.model, "torch-default", keep="*").rows)
-        chosen, self.candidates = prescribe(self.question, _findings, seed)
+        chosen, self.candidates = prescribe(self.question, self.findings, self.signals, _findings, seed)
         return chosen
 
     def to_json(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from firstlight.signal.objective import Loss
 from firstlight.signal.table import SignalRow, Signals
 
 CANDIDATES = ("edge-of-chaos", "orthogonal", "he", "xavier", "lecun", "torch-default")
+KEEP = "keep"  # the name of the plan that keeps everything
 _PENALTY = {"error": 1000.0, "warning": 10.0, "info": 0.0}
 
 
@@ -41,8 +42,17 @@ class Candidate:
 Examine = Callable[[nn.Module, Question], tuple[tuple[Finding, ...], Signals]]
 
 
-def prescribe(question: Question, examine: Examine, seed: int) -> tuple[Plan, tuple[Candidate, ...]]:
-    """Return the best candidate's plan and all candidates, best first."""
+def prescribe(
+    question: Question, found: tuple[Finding, ...], signals: Signals, examine: Examine, seed: int
+) -> tuple[Plan, tuple[Candidate, ...]]:
+    """Return the best candidate's plan and all candidates, best first; to keep everything is one of them.
+
+    The start as it is, whose findings and signals are given, is kept unless a candidate has fewer or milder findings.
+    """
+    kept = Plan(KEEP, plan(question.model, CANDIDATES[0], keep="*").rows)
+    if not found:
+        return kept, ()
+    as_it_is = Candidate(KEEP, score(found, signals), tuple(finding.kind for finding in found))
     tried: list[tuple[Candidate, Plan | None]] = []
     for recipe in CANDIDATES:
         try:
@@ -52,12 +62,12 @@ def prescribe(question: Question, examine: Examine, seed: int) -> tuple[Plan, tu
             tried.append((Candidate(recipe, math.inf, (), str(error)), None))
             continue
         kinds = tuple(finding.kind for finding in findings)
-        tried.append((Candidate(recipe, score(findings, signals), kinds), made))
+        mended = _penalty(findings) < _penalty(found)
+        tried.append((Candidate(recipe, score(findings, signals), kinds), made if mended else None))
     tried.sort(key=lambda pair: pair[0].score)
-    best = tried[0][1]
-    if best is None:
-        raise FirstlightError(f"no recipe fits this model: {tried[0][0].refused} The model is as it was.")
-    return best, tuple(candidate for candidate, _ in tried)
+    best = next((made for _, made in tried if made is not None), kept)
+    order = sorted([as_it_is, *(candidate for candidate, _ in tried)], key=lambda candidate: candidate.score)
+    return best, tuple(order)
 
 
 def score(findings: tuple[Finding, ...], signals: Signals) -> float:
@@ -66,10 +76,13 @@ def score(findings: tuple[Finding, ...], signals: Signals) -> float:
     The spread is the standard deviation over layers of the natural logarithm of the signal's and of the gradient's size, and
     of the difference between examples: 0 when every layer passes on what it gets.
     """
-    penalty = sum(_PENALTY[finding.severity] for finding in findings)
-    return penalty + sum(
+    return _penalty(findings) + sum(
         _spread([value(row) for row in signals]) for value in (_signal, lambda row: row.gradient_std, _difference)
     )
+
+
+def _penalty(findings: tuple[Finding, ...]) -> float:
+    return sum(_PENALTY[finding.severity] for finding in findings)
 
 
 def _signal(row: SignalRow) -> float | None:

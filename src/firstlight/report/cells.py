@@ -19,19 +19,20 @@ def verdict(words: Words, checkup: Checkup) -> str:
     """Return the headline: what the network reaches as it stands, and with the prescription."""
     before = _accuracy(words, checkup.best(checkup.start))
     after = _accuracy(words, checkup.best(checkup.prescribed))
-    if checkup.before.healthy:
-        return words["verdict_healthy"].format(after=after)
+    if checkup.unchanged:
+        key = "verdict_unchanged" if checkup.left else "verdict_healthy"
+        return words[key].format(after=after, left=len(checkup.left))
     key = "verdict_partly" if checkup.left else "verdict_cured"
     return words[key].format(before=before, after=after, left=len(checkup.left))
 
 
 def tiles(words: Words, checkup: Checkup) -> list[tuple[str, str]]:
-    """Return (number, label) of each tile; a healthy network has no numbers after a prescription."""
+    """Return (number, label) of each tile; there are none after a prescription that changes nothing."""
     shown = [
         (str(len(checkup.before.findings)), words["tile_findings"]),
         (_share(checkup.best(checkup.start)), words["tile_before"]),
     ]
-    if not checkup.before.healthy:
+    if not checkup.unchanged:
         shown.insert(1, (str(len(checkup.left)), words["tile_left"]))
         shown.append((_share(checkup.best(checkup.prescribed)), words["tile_after"]))
     return [*shown, (f"{checkup.seconds:.0f}", words["tile_seconds"])]

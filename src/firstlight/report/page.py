@@ -55,7 +55,7 @@ def render(checkup: Checkup, lang: str = "en", *, command: str | None = None) ->
     environment.filters["marked"] = _marked
     words = texts(lang)
     best = checkup.race.best()
-    after = None if checkup.before.healthy else checkup.after.signals
+    after = None if checkup.unchanged else checkup.after.signals
     titles = (words["curve_loss"], words["curve_accuracy"])
     return environment.from_string(_template("report.html")).render(
         lang=lang,
@@ -65,7 +65,7 @@ def render(checkup: Checkup, lang: str = "en", *, command: str | None = None) ->
         verdict=cells.verdict(words, checkup),
         tiles=cells.tiles(words, checkup),
         findings=cells.findings(words, checkup),
-        healthy=checkup.before.healthy,
+        healthy=checkup.unchanged,
         signal_plot=_div(_signal_figure(checkup.before.signals, after, lang), "signal-plot"),
         signal_rows=cells.signal_rows(checkup.before.signals, after),
         curve_plot=_div(curves.figure(best, titles, words["curve_step"]), "curve-plot"),
