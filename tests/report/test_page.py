@@ -115,7 +115,7 @@ def test_a_healthy_network_is_told_so_and_shown_no_prescription() -> None:
     healthy = fl.doctor("mlp:depth=2,width=32,act=relu,init=he", optimizers=["sgd"], lrs=[0.03], steps=30)
     page = body_of(report.render(healthy, "en"))
     assert "This network has a healthy start" in page
-    assert "every tensor keeps its values" in page
+    assert "Every tensor keeps its values" in page
     assert "→" not in page
     assert "he (yours)" in page
 
