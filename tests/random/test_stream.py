@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -252,3 +253,27 @@ def _words(index: Any) -> Any:
     block = ((index >> 10 << 9) | (index & 511)).astype(np.uint64)
     zero = np.zeros_like(block)
     return philox((block, zero, zero, zero), key(1, "w"))
+
+
+def _child(sender: Any) -> None:
+    sender.send(fill(torch.empty(2**19), Normal(), seed=0, name="w").numpy().tobytes())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this platform does not fork")
+def test_a_forked_child_fills_with_threads_of_its_own() -> None:
+    """As DataLoader workers do after a fill in the parent: the parent's threads do not exist in the child."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        wanted = fill(torch.empty(2**19), Normal(), seed=0, name="w").numpy().tobytes()
+        context = multiprocessing.get_context("fork")
+        receiver, sender = context.Pipe(duplex=False)
+        child = context.Process(target=_child, args=(sender,))
+        child.start()
+        assert receiver.poll(60), "the child hangs"
+        assert receiver.recv() == wanted
+        child.join(10)
+        assert child.exitcode == 0
+    finally:
+        torch.set_num_threads(before)
