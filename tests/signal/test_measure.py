@@ -176,7 +176,7 @@ def test_signals_turn_into_json_and_figures() -> None:
     data = before.to_json()
     assert [row["layer"] for row in data["rows"]] == ["0", "1", "2"]
     assert data["rows"][0].keys() >= {"forward_mean", "dead", "saturated", "similarity", "gradient_std", "update_ratio"}
-    from firstlight.signal.plot import figure
+    from firstlight.signal import figure
 
     made = figure(before, fl.measure(net(nn.ReLU()), X, target=Y), lang="ja")
     assert len(made.data) == 6
