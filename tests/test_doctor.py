@@ -58,3 +58,15 @@ def test_wrong_input_is_refused_at_once(target: str, task: str) -> None:
     with pytest.raises(FirstlightError):
         fl.doctor(target, task, progress=lambda *news: told.append(news))
     assert told == []
+
+
+def test_progress_is_told_stage_by_stage_to_its_end() -> None:
+    told: list[tuple[str, int, int]] = []
+    fl.doctor(
+        "mlp:depth=3,width=16", optimizers=["sgd"], lrs=[0.01], steps=2, progress=lambda *news: told.append(news[:3])
+    )
+    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    assert stages == ["measure", "prescribe", "race"]
+    for stage in stages:
+        _, done, total = [news for news in told if news[0] == stage][-1]
+        assert done == total

@@ -123,12 +123,14 @@ def doctor(
         return model if recipe is None else initialize(model, recipe, seed=seed)
 
     inputs, labels = data.batch(BATCH, seed=seed % 2**63)
-    tell("measure", 0, 1, target)
+    tell("measure", 0, 1, "")
     before = diagnose(build(given), inputs, target=labels)
-    tell("prescribe", 0, 1, target)
+    tell("measure", 1, 1, "")
+    tell("prescribe", 0, 1, "")
     prescription = before.prescribe(seed=seed)
     mended = initialize(build(given), prescription, seed=seed)
     after = diagnose(mended, inputs, target=labels)
+    tell("prescribe", 1, 1, prescription.recipe)
     start = found.init if found.init in INITS else AS_BUILT
     starts: dict[str, Start] = {spec: spec for spec in INITS}
     if start == AS_BUILT:
