@@ -10,7 +10,7 @@ from torch import nn
 from firstlight.apply import write
 from firstlight.errors import DtypeError, FirstlightError, OptionError, PlanError
 from firstlight.model.targets import load
-from firstlight.plan import initialize, plan
+from firstlight.plan import initialize, plan, verify
 from firstlight.random import Normal, fill
 from firstlight.recipes import PlanRow, RowSlice
 
@@ -146,3 +146,20 @@ def test_tensors_that_share_part_of_their_memory_are_refused() -> None:
         initialize(made, "he")
     assert bits(made) == before
     initialize(made, "he", keep="1.weight")
+
+
+def test_verify_names_exactly_the_tensors_that_differ() -> None:
+    model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4), nn.MultiheadAttention(4, 2))
+    made = plan(model, "xavier")
+    made.apply(model, seed=9)
+    assert verify(model, made, 9) == ()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        model.get_parameter("3.in_proj_weight")[0, 0] += 1e-6
+        model.get_buffer("1.running_mean")[2] = float("nan")
+    assert set(verify(model, made, 9)) == {"3.in_proj_weight", "1.running_mean"}
+    drawn = {"0.weight", "2.weight", "3.in_proj_weight", "3.out_proj.weight"}
+    assert set(verify(made.apply(model, 9), made, 10)) == drawn
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    kept = plan(model, "he", keep="*")
+    assert verify(model, kept, 9) == ()

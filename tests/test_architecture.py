@@ -92,6 +92,7 @@ def test_public_names_are_pinned() -> None:
         "plan",
         "race",
         "random",
+        "verify",
     }
     for name in firstlight.__all__:
         assert getattr(firstlight, name) is not None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from firstlight.diagnose import Diagnosis, Finding, diagnose
     from firstlight.doctor import Checkup, doctor
     from firstlight.init import gain
-    from firstlight.plan import Plan, initialize, keep, plan
+    from firstlight.plan import Plan, initialize, keep, plan, verify
     from firstlight.race import RaceResult, race
     from firstlight.recipes import Recipe
     from firstlight.signal import Signals, measure
@@ -38,6 +38,7 @@ _HOMES = {
     "measure": "signal",
     "plan": "plan",
     "race": "race",
+    "verify": "plan",
 }
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "plan",
     "race",
     "random",
+    "verify",
 ]
 
 

@@ -32,12 +32,32 @@ def write(rows: Sequence[PlanRow], model: nn.Module, seed: int) -> None:
 
     Raises:
         PlanError: if rows and model do not fit: a tensor without a row or with two, a row without a tensor, another
-        shape
-            or dtype, a tensor on the meta device, memory that two rows would write.
+            shape or dtype, a tensor on the meta device, memory that two rows would write.
         DtypeError: if a row would draw numbers into a tensor that is not of a real floating dtype.
         OptionError: if a distribution, std or option is not allowed, or the seed is out of range.
         In each case no byte of the model has changed.
     """
+    for row, tensor in _checked(rows, model, seed):
+        _fill(row, tensor, seed)
+
+
+@torch.no_grad()
+def differing(rows: Sequence[PlanRow], model: nn.Module, seed: int) -> tuple[str, ...]:
+    """Return the names of the tensors that do not hold, bit for bit, what `write` would give them; kept ones do not count.
+
+    The model is only read; one tensor is made anew at a time. Args, Raises: as `write`.
+    """
+    names = []
+    for row, tensor in _checked(rows, model, seed):
+        anew = torch.empty_like(tensor)
+        _fill(row, anew, seed)
+        if not torch.equal(anew, tensor.detach()):
+            names.append(row.name)
+    return tuple(names)
+
+
+def _checked(rows: Sequence[PlanRow], model: nn.Module, seed: int) -> list[tuple[PlanRow, torch.Tensor]]:
+    """Return each row that is drawn with its tensor, after everything that could be refused has been looked at."""
     key(seed, "")  # refuses a seed out of range
     pairs = _match(rows, entries(model))
     for row, tensor in pairs:
@@ -45,9 +65,7 @@ def write(rows: Sequence[PlanRow], model: nn.Module, seed: int) -> None:
         if not row.kept:
             _check_draw(row, tensor)
     _refuse_overlap(pairs)
-    for row, tensor in pairs:
-        if not row.kept:
-            _fill(row, tensor, seed)
+    return [(row, tensor) for row, tensor in pairs if not row.kept]
 
 
 def _match(rows: Sequence[PlanRow], found: list[Entry]) -> list[tuple[PlanRow, torch.Tensor]]:

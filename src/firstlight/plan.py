@@ -213,6 +213,29 @@ def initialize(
     return plan(model, recipe, keep=keep).apply(model, seed)
 
 
+def verify(model: nn.Module, plan: Plan, seed: int = 0) -> tuple[str, ...]:
+    """Return the names of the tensors that do not hold what the plan gives them under the seed; empty when all do.
+
+    Every value is made anew and compared bit for bit, one tensor at a time, so it proves that a model was initialised in
+    full, once, and not touched since. Tensors that the plan keeps are not compared. The model is only read.
+
+    Raises:
+        PlanError, DtypeError, OptionError: if plan and model do not fit.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2))
+        >>> made = plan(model, "he")
+        >>> verify(made.apply(model, seed=3), made, seed=3)
+        ()
+        >>> with torch.no_grad():
+        ...     _ = model[1].bias.add_(1)
+        >>> verify(model, made, seed=3), len(verify(model, made, seed=4))
+        (('1.bias',), 3)
+    """
+    return apply.differing(plan.rows, model, seed)
+
+
 def keep(*patterns: str) -> tuple[str, ...]:
     """Return patterns of names for `plan(..., keep=...)`: those tensors are left as they are."""
     return patterns
