@@ -127,14 +127,39 @@ def test_a_seed_out_of_range_leaves_every_byte_of_the_model() -> None:
     assert bits(made) == before
 
 
-def test_the_meta_device_is_refused_with_the_remedy() -> None:
+class Rich(nn.Module):
+    """Norms, a recurrent layer, an embedding tied to the output, a frozen weight, attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 8, padding_idx=0)
+        self.lstm, self.norm = nn.LSTM(8, 8), nn.BatchNorm1d(8)
+        self.attend, self.out = nn.MultiheadAttention(8, 2), nn.Linear(8, 11, bias=False)
+        self.out.weight = self.embed.weight
+        self.frozen = nn.Linear(8, 8).requires_grad_(False)
+
+
+def test_a_model_on_the_meta_device_gets_memory_and_the_same_bits() -> None:
     with torch.device("meta"):
-        made = model()
-    with pytest.raises(
-        PlanError, match=r"'0\.weight' \(8, 6\) is on the meta device .* model\.to_empty\(device=\.\.\.\)"
-    ):
-        initialize(made, "he")
-    assert torch.isfinite(initialize(made.to_empty(device="cpu"), "he")[0].weight).all()  # type: ignore[arg-type]
+        empty = Rich()
+    made, wanted = initialize(empty, "xavier", seed=4), initialize(Rich(), "xavier", seed=4)
+    assert made.state_dict().keys() == wanted.state_dict().keys()
+    for name, tensor in wanted.state_dict().items():
+        assert torch.equal(made.state_dict()[name], tensor), name
+    assert made.out.weight is made.embed.weight
+    assert [p.requires_grad for p in made.parameters()] == [p.requires_grad for p in wanted.parameters()]
+    assert verify(made, plan(made, "xavier"), 4) == ()
+    hidden = torch.zeros(3, 2, dtype=torch.long)
+    assert torch.equal(made.lstm(made.embed(hidden))[0], wanted.lstm(wanted.embed(hidden))[0])
+
+
+def test_what_nobody_would_fill_on_the_meta_device_is_refused_before_anything_is_made() -> None:
+    with torch.device("meta"):
+        made = Rich()
+    with pytest.raises(PlanError, match=r"2 of \d+ tensors are on the meta device and kept .* 'lstm\.weight_hh_l0'"):
+        initialize(made, "he", keep=("lstm.weight_*",))
+    assert all(tensor.is_meta for tensor in (*made.parameters(), *made.buffers()))
+    assert len(verify(made, plan(made, "he"))) == len(plan(made, "he"))
 
 
 def test_tensors_that_share_part_of_their_memory_are_refused() -> None:

@@ -19,7 +19,7 @@ from firstlight.recipes.row import PlanRow
 
 
 @torch.no_grad()
-def write(rows: Sequence[PlanRow], model: nn.Module, seed: int) -> None:
+def write(rows: Sequence[PlanRow], model: nn.Module, seed: int, device: str | torch.device = "cpu") -> None:
     """Give every tensor of the model what its row says; a tensor that is kept is not touched.
 
     The stream's name of a tensor is the row's name; each slice of a packed tensor is drawn as a tensor of its own,
@@ -27,18 +27,19 @@ def write(rows: Sequence[PlanRow], model: nn.Module, seed: int) -> None:
 
     Args:
         rows: one for every parameter and buffer of the model, each once.
-        model: on any device that can be written; the meta device cannot.
+        model: on any device. Tensors on the meta device are replaced by ones with memory, under all their names.
         seed: 0 <= seed < 2**64.
+        device: where tensors that are on the meta device get their memory.
 
     Raises:
         PlanError: if rows and model do not fit: a tensor without a row or with two, a row without a tensor, another
-            shape or dtype, a tensor on the meta device, memory that two rows would write.
+            shape or dtype, a kept tensor on the meta device, memory that two rows would write.
         DtypeError: if a row would draw numbers into a tensor that is not of a real floating dtype.
         OptionError: if a distribution, std or option is not allowed, or the seed is out of range.
         In each case no byte of the model has changed.
     """
-    for row, tensor in _checked(rows, model, seed):
-        _fill(row, tensor, seed)
+    for row, entry in _checked(rows, model, seed):
+        _fill(row, _with_memory(entry, model, device), seed)
 
 
 @torch.no_grad()
@@ -48,27 +49,56 @@ def differing(rows: Sequence[PlanRow], model: nn.Module, seed: int) -> tuple[str
     The model is only read; one tensor is made anew at a time. Args, Raises: as `write`.
     """
     names = []
-    for row, tensor in _checked(rows, model, seed):
-        anew = torch.empty_like(tensor)
+    for row, entry in _checked(rows, model, seed):
+        if entry.tensor.is_meta:
+            names.append(row.name)  # it holds nothing
+            continue
+        anew = torch.empty_like(entry.tensor)
         _fill(row, anew, seed)
-        if not torch.equal(anew, tensor.detach()):
+        if not torch.equal(anew, entry.tensor.detach()):
             names.append(row.name)
     return tuple(names)
 
 
-def _checked(rows: Sequence[PlanRow], model: nn.Module, seed: int) -> list[tuple[PlanRow, torch.Tensor]]:
+def _checked(rows: Sequence[PlanRow], model: nn.Module, seed: int) -> list[tuple[PlanRow, Entry]]:
     """Return each row that is drawn with its tensor, after everything that could be refused has been looked at."""
     key(seed, "")  # refuses a seed out of range
     pairs = _match(rows, entries(model))
-    for row, tensor in pairs:
-        _check_tensor(row, tensor)
+    for row, entry in pairs:
+        _check_tensor(row, entry.tensor)
         if not row.kept:
-            _check_draw(row, tensor)
+            _check_draw(row, entry.tensor)
+    _refuse_kept_without_memory(pairs)
     _refuse_overlap(pairs)
-    return [(row, tensor) for row, tensor in pairs if not row.kept]
+    return [(row, entry) for row, entry in pairs if not row.kept]
 
 
-def _match(rows: Sequence[PlanRow], found: list[Entry]) -> list[tuple[PlanRow, torch.Tensor]]:
+def _with_memory(entry: Entry, model: nn.Module, device: str | torch.device) -> torch.Tensor:
+    """Return the tensor; one on the meta device is replaced in the model, under all its names, by one with memory."""
+    if not entry.tensor.is_meta:
+        return entry.tensor
+    made = torch.empty(entry.tensor.shape, dtype=entry.tensor.dtype, device=device)
+    if isinstance(entry.tensor, nn.Parameter):
+        made = nn.Parameter(made, requires_grad=entry.tensor.requires_grad)
+    for name in entry.names:
+        owner, _, local = name.rpartition(".")
+        setattr(model.get_submodule(owner), local, made)
+    return made
+
+
+def _refuse_kept_without_memory(pairs: list[tuple[PlanRow, Entry]]) -> None:
+    """Raise PlanError if tensors on the meta device are to be kept: nobody would give them a value."""
+    empty = [row for row, entry in pairs if row.kept and entry.tensor.is_meta]
+    if empty:
+        shown = ", ".join(f"'{row.name}' {row.shape}" for row in empty[:3])
+        raise PlanError(
+            f"{len(empty)} of {len(pairs)} tensors are on the meta device and kept as they are, so nobody would give them a "
+            f"value: {shown}{', …' if len(empty) > 3 else ''}. Build the model with memory, or plan them. "
+            "No parameter was changed."
+        )
+
+
+def _match(rows: Sequence[PlanRow], found: list[Entry]) -> list[tuple[PlanRow, Entry]]:
     """Pair every row with its tensor, or raise PlanError for the first that has no partner or two."""
     by_name = {name: entry for entry in found for name in entry.names}
     first_names = [entry.names[0] for entry in found]
@@ -89,7 +119,7 @@ def _match(rows: Sequence[PlanRow], found: list[Entry]) -> list[tuple[PlanRow, t
                 "No parameter was changed."
             )
         taken[id(entry)] = row
-        pairs.append((row, entry.tensor))
+        pairs.append((row, entry))
     missing = [entry for entry in found if id(entry) not in taken]
     if missing:
         shown = ", ".join(f"'{e.names[0]}' {tuple(e.tensor.shape)}" for e in missing[:3])
@@ -111,11 +141,6 @@ def _check_tensor(row: PlanRow, tensor: torch.Tensor) -> None:
         raise PlanError(
             f"'{row.name}' {row.shape} has dtype {dtype} in the model and {row.dtype} in the plan. "
             "Plan this model anew, or change the row's dtype. No parameter was changed."
-        )
-    if tensor.device.type == "meta":
-        raise PlanError(
-            f"'{row.name}' {row.shape} is on the meta device and has no memory to write. "
-            "Call model.to_empty(device=...) first, then apply. No parameter was changed."
         )
     if not tensor.is_floating_point() and not row.kept and row.distribution != "constant":
         raise DtypeError(
@@ -153,12 +178,12 @@ def _parts(row: PlanRow, tensor: torch.Tensor) -> list[tuple[torch.Tensor, float
     return [(tensor[part.start : part.stop], row.std if part.std is None else part.std) for part in row.slices]
 
 
-def _refuse_overlap(pairs: list[tuple[PlanRow, torch.Tensor]]) -> None:
+def _refuse_overlap(pairs: list[tuple[PlanRow, Entry]]) -> None:
     """Raise PlanError if two rows would write the same memory, as views of one tensor do."""
     spans = [
         (str(t.device), t.data_ptr(), number, t.numel() * t.element_size())
-        for number, (row, t) in enumerate(pairs)
-        if not row.kept and t.numel() and t.is_contiguous()
+        for number, (row, t) in enumerate((row, entry.tensor) for row, entry in pairs)
+        if not row.kept and not t.is_meta and t.numel() and t.is_contiguous()
     ]
     for (device, start, number, size), (next_device, next_start, other, _) in itertools.pairwise(sorted(spans)):
         if device == next_device and next_start < start + size:

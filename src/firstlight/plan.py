@@ -18,6 +18,7 @@ from firstlight.recipes.row import COLUMNS, SCHEMA
 from firstlight.recipes.rows import rows_fitting, rows_of
 
 if TYPE_CHECKING:
+    import torch
     from rich.table import Table
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -79,13 +80,15 @@ class Plan:
     def __hash__(self) -> int:
         return hash((self.recipe, tuple(row.name for row in self.rows)))
 
-    def apply(self, model: Model, seed: int = 0) -> Model:
+    def apply(self, model: Model, seed: int = 0, *, device: "str | torch.device" = "cpu") -> Model:
         """Give every tensor of the model what the plan says, and return the model. Applying twice is applying once.
+
+        Tensors on the meta device get memory on `device`, with the values that they would have anywhere.
 
         Raises:
             PlanError, DtypeError, OptionError: if plan and model do not fit; then no byte of the model has changed.
         """
-        apply.write(self.rows, model, seed)
+        apply.write(self.rows, model, seed, device)
         return model
 
     def diff(self, other: "Plan") -> list[Difference]:
