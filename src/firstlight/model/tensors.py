@@ -15,16 +15,34 @@ ROLES = (
     "norm-shift",
     "norm-statistic",  # buffers of a normalisation: running mean and variance, counters
     "slope",  # learned slope of an activation (PReLU)
+    "scale",  # learned multiplier of a signal or a branch: LayerScale, ReZero's gate, a temperature
+    "position",  # table of vectors added by place: positional embeddings, relative biases
+    "token",  # learned vectors that stand in a sequence or ask about it: class, mask and query tokens
+    "state",  # parameters of a recurrence in time that its module computes: A, dt and D of state-space layers
+    "unused",  # a parameter that no operator reads
     "buffer",  # any other buffer: computed by its module
     "unknown",
+)
+
+PARTS = (  # what a weight does within attention or a feed-forward layer; slices use the same words as names
+    "query",
+    "key",
+    "value",
+    "attention-out",
+    "gate",
+    "up",
+    "down",
+    "router",
+    "low-rank-in",  # A of LoRA: the first factor that the input meets
+    "low-rank-out",  # B of LoRA: the one that is added to the output, zero at the start
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A part of a packed tensor along its first axis that acts as a weight of its own (a gate; q, k or v of attention).
+    """A part of a packed tensor along one axis that acts as a weight of its own (a gate; q, k or v of attention).
 
-    start and stop are row numbers. fan_in and fan_out are those of the part.
+    start and stop are indices along `axis`. fan_in and fan_out are those of the part.
     """
 
     name: str
@@ -32,6 +50,28 @@ class Slice:
     stop: int
     fan_in: int
     fan_out: int
+    axis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Where a weight stands in the residual branches of a model.
+
+    index: of the branch, from 0 in order of execution; count: branches in the same stack (encoder and decoder are two).
+    position: of the weight within its branch, from 0; length: weights one after another in the branch. The last one,
+    whose output meets the skip connection, has position = length - 1. stack: which stack, from 0.
+    """
+
+    index: int
+    count: int
+    position: int
+    length: int
+    stack: int = 0
+
+    @property
+    def ends(self) -> bool:
+        """Whether the weight's output is what is added to the skip connection."""
+        return self.position == self.length - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +85,12 @@ class TensorInfo:
     parameter (a slope). depth: index of the layer in order of definition, counting layers with weights from 0. kind:
     the known module type that the owner is or derives from ('Linear', 'Conv', 'RNN', …), '' when it is none. groups,
     transposed and padding_idx are the owner's, where it has them.
+
+    layout: a letter an axis when the weight is not stored as (out, in, *kernel): o output, i input, k kernel, b one of
+    several weights side by side (experts); 'io' is Hugging Face's Conv1D, 'bio' batched experts; '' is the default.
+    part: one of PARTS, or ''. before: canonical name of the activation whose output the weight reads ('linear' when
+    none does, None when unknown). branch: its place in a residual branch, None outside of any. tied_output: an embedding
+    that is used as the output layer too.
     """
 
     name: str
@@ -66,6 +112,11 @@ class TensorInfo:
     groups: int = 1
     transposed: bool = False
     padding_idx: int | None = None
+    layout: str = ""
+    part: str = ""
+    before: str | None = None
+    branch: Branch | None = None
+    tied_output: bool = False
 
     @property
     def local_name(self) -> str:

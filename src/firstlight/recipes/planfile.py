@@ -31,6 +31,7 @@ class _SliceModel(_Strict):
     fan_in: _Size
     fan_out: _Size
     std: _Std | None = None
+    axis: _Size = 0
 
 
 class _RowModel(_Strict):
@@ -49,6 +50,7 @@ class _RowModel(_Strict):
     padding_idx: int | None = None
     aliases: list[str] = []
     slices: list[_SliceModel] = []
+    layout: Annotated[str, Field(pattern="^[oikb]*$")] = ""
 
     @model_validator(mode="after")
     def _one_authority_for_the_scale(self) -> "_RowModel":
@@ -70,7 +72,7 @@ class _PlanModel(_Strict):
     rows: list[_RowModel]
 
 
-_OMITTED = {"options": {}, "is_buffer": False, "padding_idx": None, "aliases": [], "slices": []}
+_OMITTED = {"options": {}, "is_buffer": False, "padding_idx": None, "aliases": [], "slices": [], "layout": ""}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -102,7 +104,9 @@ def _plain(row: PlanRow) -> dict[str, Any]:
     data = {key: value for key, value in row.to_json().items() if key not in _OMITTED or value != _OMITTED[key]}
     data["shape"] = _Flow(data["shape"])
     if row.slices:
-        data["slices"] = [{k: v for k, v in part.items() if v is not None} for part in data["slices"]]
+        data["slices"] = [
+            {k: v for k, v in part.items() if v is not None and (k, v) != ("axis", 0)} for part in data["slices"]
+        ]
     return data
 
 

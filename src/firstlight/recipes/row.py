@@ -14,7 +14,7 @@ COLUMNS = ("name", "shape", "role", "fans", "distribution", "std", "found by", "
 
 @dataclass(frozen=True, slots=True)
 class RowSlice:
-    """A part of a packed tensor along its first axis that is drawn as a weight of its own, named `row/slice`.
+    """A part of a packed tensor along one axis that is drawn as a weight of its own, named `row/slice`.
 
     std is None when the row's std holds for it.
     """
@@ -25,6 +25,7 @@ class RowSlice:
     fan_in: int
     fan_out: int
     std: float | None = None
+    axis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class PlanRow:
     """One tensor of a model: what it is, what it gets, and why.
 
     std is the authority for the scale: changing it changes the draw. It is None when the tensor is kept, or when each
-    slice has its own. padding_idx: a row of an embedding that is zero.
+    slice has its own. padding_idx: a row of an embedding that is zero. layout: a letter an axis (o output, i input, k kernel,
+    b one of several weights side by side) where the tensor is not stored as (out, in, *kernel).
     """
 
     name: str
@@ -50,6 +52,7 @@ class PlanRow:
     padding_idx: int | None = None
     aliases: tuple[str, ...] = ()
     slices: tuple[RowSlice, ...] = ()
+    layout: str = ""
 
     @property
     def kept(self) -> bool:

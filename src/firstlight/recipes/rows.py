@@ -104,7 +104,7 @@ def _refuse_dtype(info: TensorInfo, choice: Choice) -> None:
 def _row(info: TensorInfo, choice: Choice) -> PlanRow:
     stds = choice.std if isinstance(choice.std, tuple) else (None,) * len(info.slices)
     slices = tuple(
-        RowSlice(part.name, part.start, part.stop, part.fan_in, part.fan_out, std)
+        RowSlice(part.name, part.start, part.stop, part.fan_in, part.fan_out, std, part.axis)
         for part, std in zip(info.slices, stds, strict=True)
     )
     return PlanRow(
@@ -123,4 +123,5 @@ def _row(info: TensorInfo, choice: Choice) -> PlanRow:
         padding_idx=None if choice.distribution == KEEP else info.padding_idx,
         aliases=info.aliases,
         slices=slices if choice.sliced or isinstance(choice.std, tuple) else (),
+        layout=info.layout,
     )
