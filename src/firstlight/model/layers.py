@@ -15,21 +15,32 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils.parametrize import ParametrizationList
 
 from firstlight.init.fans import fans
+from firstlight.model.names import described, is_position, part
 from firstlight.model.packed import attention, recurrent, recurrent_cell
 from firstlight.model.use import Use
 
 __all__ = ["RULES", "Use", "describe"]
 
 
-def describe(module: nn.Module, local: str, tensor: torch.Tensor, *, is_buffer: bool) -> Use:
-    """Return what the tensor `local` of a module is for."""
+def describe(module: nn.Module, owner: str, local: str, tensor: torch.Tensor, *, is_buffer: bool) -> Use:
+    """Return what the tensor `local` of the module named `owner` is for."""
     shape = tuple(tensor.shape)
     for kind, types, rule in RULES:
         if isinstance(module, types):
             use = rule(module, local, shape)
             if use is not None:
-                return replace(use, kind=kind)
-    return Use("buffer") if is_buffer else _guess(module, local, shape)
+                return _named(replace(use, kind=kind), owner, local)
+    if is_buffer:
+        return Use("buffer")
+    named = described(module, owner, local, shape)
+    return _guess(module, local, shape) if named is None else _named(named, owner, local)
+
+
+def _named(use: Use, owner: str, local: str) -> Use:
+    """Return the use with what names alone say: tables of positions, and parts of attention and feed-forward layers."""
+    if use.role == "embedding" and is_position(f"{owner}.{local}"):
+        return replace(use, role="position")
+    return replace(use, part=use.part or part(owner, local)) if use.is_weight else use
 
 
 def _linear(module: Any, local: str, shape: tuple[int, ...]) -> Use | None:
@@ -104,6 +115,4 @@ def _guess(module: nn.Module, local: str, shape: tuple[int, ...]) -> Use:
         return Use("weight", fan_in, fan_out, found_by="guess")
     if local == "bias":
         return Use("bias", found_by="guess")
-    if local == "weight" and "norm" in type(module).__name__.lower():
-        return Use("norm-scale", found_by="guess")
     return Use("unknown", found_by="guess")

@@ -27,6 +27,7 @@ class Entry:
     local: str
     is_buffer: bool
     names: list[str] = field(default_factory=list)
+    others: list[tuple[nn.Module, str]] = field(default_factory=list)  # the other modules that own it
 
 
 def entries(model: nn.Module) -> list[Entry]:
@@ -37,6 +38,8 @@ def entries(model: nn.Module) -> list[Entry]:
             name = f"{owner}.{local}" if owner else local
             entry = found.setdefault(_identity(tensor), Entry(tensor, module, owner, local, is_buffer))
             entry.is_buffer = entry.is_buffer and is_buffer
+            if entry.names and entry.module is not module:
+                entry.others.append((module, owner))
             entry.names.append(name)
     return list(found.values())
 
@@ -61,10 +64,21 @@ def read(model: nn.Module) -> tuple[TensorInfo, ...]:
     """
     found = entries(model)
     _refuse_lazy(found)
-    uses = [describe(entry.module, entry.local, entry.tensor, is_buffer=entry.is_buffer) for entry in found]
+    uses = [_use(entry) for entry in found]
     layers = {id(e.module) for e, use in zip(found, uses, strict=True) if use.is_weight}
     where = places(model, layers)
     return tuple(_info(entry, use, where.get(id(entry.module))) for entry, use in zip(found, uses, strict=True))
+
+
+def _use(entry: Entry) -> Use:
+    """Return what a tensor is for, by the first of its owners whose type or names say it."""
+    own = describe(entry.module, entry.owner, entry.local, entry.tensor, is_buffer=entry.is_buffer)
+    for (module, owner), name in zip(entry.others, entry.names[1:], strict=False):
+        if own.found_by != "guess":
+            break
+        other = describe(module, owner, name.rpartition(".")[2], entry.tensor, is_buffer=entry.is_buffer)
+        own = own if other.found_by == "guess" else other
+    return own
 
 
 def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
@@ -116,4 +130,6 @@ def _info(entry: Entry, use: Use, place: Place | None) -> TensorInfo:
         groups=use.groups,
         transposed=use.transposed,
         padding_idx=use.padding_idx,
+        layout=use.layout,
+        part=use.part,
     )

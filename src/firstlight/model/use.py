@@ -19,6 +19,8 @@ class Use:
     padding_idx: int | None = None
     found_by: FoundBy = "module"
     kind: str = ""
+    layout: str = ""
+    part: str = ""
 
     @property
     def is_weight(self) -> bool:

@@ -1,4 +1,6 @@
-"""What every recipe does unless it says otherwise: biases, normalisations, slopes and buffers."""
+"""What every recipe does unless it says otherwise: biases, normalisations, slopes, tables, tokens and buffers."""
+
+import math
 
 from firstlight.model.tensors import TensorInfo
 from firstlight.recipes.choice import Choice, constant, keep
@@ -7,6 +9,10 @@ _STATISTICS = {
     "running_mean": (0.0, "mean 0"),
     "running_var": (1.0, "variance 1"),
     "num_batches_tracked": (0.0, "no batch"),
+}
+_KEPT = {
+    "state": "state of {}: its values are part of how its module works, so it is left as it is",
+    "unused": "no operator reads it, so it is left as it is",
 }
 
 
@@ -17,10 +23,16 @@ def usual(info: TensorInfo) -> Choice | None:
         return constant(value, f"normalisation statistic: {words} seen yet, as of a model that has seen no data")
     if info.role == "buffer":
         return keep(f"buffer of {info.module_type}: its module computes it, so it is left as it is")
+    if info.role in ("position", "token"):
+        width = info.shape[-1]
+        return Choice("normal", 1 / math.sqrt(max(width, 1)), f"{info.role}: Var = 1/{width}, as of a token's vector")
+    if info.role in ("state", "unused"):
+        return keep(_KEPT[info.role].format(info.module_type))
     reasons = {
         "bias": (0.0, "bias: 0, so that the signal's scale is set by the weights alone"),
         "norm-scale": (1.0, "normalisation scale: 1, so that what comes out has unit scale"),
         "norm-shift": (0.0, "normalisation shift: 0"),
+        "scale": (1.0, "scale: 1, so that the signal passes as it is"),
         "slope": (0.25, "slope of PReLU: 0.25 (He et al. 2015)"),
     }
     return constant(*reasons[info.role]) if info.role in reasons else None

@@ -8,7 +8,7 @@ from firstlight.model.tensors import TensorInfo
 from firstlight.recipes.choice import WEIGHTS, Choice, Context, constant
 from firstlight.recipes.recipe import register
 
-_ALL = (*WEIGHTS, "embedding")
+_ALL = (*WEIGHTS, "embedding", "position", "token")
 
 
 @register(

@@ -15,7 +15,7 @@ from firstlight.recipes.recipe import register
 )
 def torch_default(info: TensorInfo, context: Context) -> Choice | None:
     """Choose what torch.nn's own reset_parameters draws; for weights of unknown modules, what nn.Linear would."""
-    if info.role == "embedding":
+    if info.role == "embedding" or info.kind == "Embedding":
         return Choice("normal", 1.0, "embedding: N(0, 1), as torch.nn.Embedding")
     if info.role == "bias":
         return _bias(info, context)
