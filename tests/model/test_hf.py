@@ -1,17 +1,19 @@
 """Models of transformers, built from their configs on the meta device: every tensor is known, none is guessed."""
 
+import importlib
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
-import transformers
 from torch import nn
 
 from firstlight.model.roles import read
 from firstlight.model.tensors import TensorInfo
 from firstlight.plan import plan
+
+transformers: Any = importlib.import_module("transformers")
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 50}
 
