@@ -1,7 +1,7 @@
-"""`Plan`: which tensor gets which distribution, and why. Made, compared, saved and loaded here; apply.py writes."""
+"""`Plan`: which tensor gets which distribution, and why. Made, compared, saved and loaded here; apply/ writes."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,15 +80,26 @@ class Plan:
     def __hash__(self) -> int:
         return hash((self.recipe, tuple(row.name for row in self.rows)))
 
-    def apply(self, model: Model, seed: int = 0, *, device: "str | torch.device" = "cpu") -> Model:
+    def apply(
+        self,
+        model: Model,
+        seed: int = 0,
+        *,
+        device: "str | torch.device" = "cpu",
+        rebuild: Callable[[], nn.Module] | None = None,
+    ) -> Model:
         """Give every tensor of the model what the plan says, and return the model. Applying twice is applying once.
 
-        Tensors on the meta device get memory on `device`, with the values that they would have anywhere.
+        Tensors on the meta device get memory on `device`, with the values that they would have anywhere. Buffers that are
+        'recomputed' get their value from code: of a method of their module, of the `_init_weights` of the model around
+        it, as Hugging Face's models have, or of `rebuild`, a function that builds the model anew; its parameters get no
+        memory. A buffer that no code computes stays as its constructor left it; on the meta device it is refused.
 
         Raises:
-            PlanError, DtypeError, OptionError: if plan and model do not fit; then no byte of the model has changed.
+            PlanError, DtypeError, OptionError: if plan and model do not fit, or a tensor on the meta device would be left
+                without a value; then no byte of the model has changed.
         """
-        apply.write(self.rows, model, seed, device)
+        apply.write(self.rows, model, seed, device, rebuild)
         return model
 
     def diff(self, other: "Plan") -> list[Difference]:
@@ -201,7 +212,13 @@ def plan(model: nn.Module, recipe: "str | os.PathLike[str] | Recipe | Plan", *, 
 
 
 def initialize(
-    model: Model, recipe: "str | os.PathLike[str] | Recipe | Plan", *, seed: int = 0, keep: str | Sequence[str] = ()
+    model: Model,
+    recipe: "str | os.PathLike[str] | Recipe | Plan",
+    *,
+    seed: int = 0,
+    keep: str | Sequence[str] = (),
+    device: "str | torch.device" = "cpu",
+    rebuild: Callable[[], nn.Module] | None = None,
 ) -> Model:
     """Plan and apply: give every parameter and buffer what the recipe says, and return the model.
 
@@ -213,14 +230,17 @@ def initialize(
         >>> bool((model.weight == again.weight).all()), bool((model.bias == 0).all())
         (True, True)
     """
-    return plan(model, recipe, keep=keep).apply(model, seed)
+    return plan(model, recipe, keep=keep).apply(model, seed, device=device, rebuild=rebuild)
 
 
-def verify(model: nn.Module, plan: Plan, seed: int = 0) -> tuple[str, ...]:
+def verify(
+    model: nn.Module, plan: Plan, seed: int = 0, *, rebuild: Callable[[], nn.Module] | None = None
+) -> tuple[str, ...]:
     """Return the names of the tensors that do not hold what the plan gives them under the seed; empty when all do.
 
     Every value is made anew and compared bit for bit, one tensor at a time, so it proves that a model was initialised in
-    full, once, and not touched since. Tensors that the plan keeps are not compared. The model is only read.
+    full, once, and not touched since. Tensors that `Plan.apply` leaves as they are do not count; `rebuild` is as there. The
+    model is only read.
 
     Raises:
         PlanError, DtypeError, OptionError: if plan and model do not fit.
@@ -236,7 +256,7 @@ def verify(model: nn.Module, plan: Plan, seed: int = 0) -> tuple[str, ...]:
         >>> verify(model, made, seed=3), len(verify(model, made, seed=4))
         (('1.bias',), 3)
     """
-    return apply.differing(plan.rows, model, seed)
+    return apply.differing(plan.rows, model, seed, rebuild)
 
 
 def keep(*patterns: str) -> tuple[str, ...]:

@@ -17,11 +17,15 @@ Check = Callable[[str, Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """How a plan's word is drawn, and which options it takes. Call it as draw(tensor, std=, seed=, name=, **options)."""
+    """How a plan's word is drawn, and which options it takes. Call it as draw(tensor, std=, seed=, name=, **options).
+
+    elementwise: each value depends on its own index alone, so any part of a tensor can be drawn by itself.
+    """
 
     draw: Callable[..., Tensor]
     options: Mapping[str, Check] = field(default_factory=dict)
     has_std: bool = True
+    elementwise: bool = False
 
     def __call__(self, tensor: Tensor, *, std: float | None, seed: int, name: str, **options: Any) -> Tensor:
         """Fill the tensor in place and return it."""
@@ -90,7 +94,16 @@ def _law(make: Callable[..., Law]) -> Callable[..., Tensor]:
     return draw
 
 
-def _constant(tensor: Tensor, *, std: float | None, seed: int, name: str, value: float = 0.0) -> Tensor:
+def _constant(
+    tensor: Tensor,
+    *,
+    std: float | None,
+    seed: int,
+    name: str,
+    shape: Any = None,
+    offset: Any = None,
+    value: float = 0.0,
+) -> Tensor:
     return basic.constant_(tensor, value)
 
 
@@ -146,10 +159,12 @@ def _truncated_law(std: float, mean: float = 0.0, truncate_std: float = 2.0) -> 
 
 
 DISTRIBUTIONS: dict[str, Distribution] = {
-    "normal": Distribution(_law(_normal_law), {"mean": _number}),
-    "uniform": Distribution(_law(_uniform_law), {"mean": _number}),
-    "truncated-normal": Distribution(_law(_truncated_law), {"mean": _number, "truncate_std": _positive}),
-    "constant": Distribution(_constant, {"value": _number}, has_std=False),
+    "normal": Distribution(_law(_normal_law), {"mean": _number}, elementwise=True),
+    "uniform": Distribution(_law(_uniform_law), {"mean": _number}, elementwise=True),
+    "truncated-normal": Distribution(
+        _law(_truncated_law), {"mean": _number, "truncate_std": _positive}, elementwise=True
+    ),
+    "constant": Distribution(_constant, {"value": _number}, has_std=False, elementwise=True),
     "orthogonal": Distribution(_orthogonal),
     "centred-orthogonal": Distribution(_centred_orthogonal),
     "delta-orthogonal": Distribution(_delta_orthogonal),

@@ -4,19 +4,15 @@
 is roles.py.
 """
 
-import contextlib
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from firstlight.errors import OptionError, TargetError, did_you_mean
 from firstlight.model import spec
 from firstlight.model.builtin import BUILTINS, BuiltIn
+from firstlight.model.generators import own_generators
 from firstlight.model.usercode import from_file, from_package
 
 INIT = spec.Option("init", None, "the recipe that the model starts from; last, if it has options of its own", "word")
@@ -41,7 +37,7 @@ class Target:
         """
         if not 0 <= seed < 2**64:
             raise OptionError(f"seed = {seed}, must be an integer with 0 <= seed < 2**64. Nothing was built.")
-        with _own_generators(seed):
+        with own_generators(seed):
             return self.make()
 
 
@@ -73,10 +69,10 @@ def load(text: str) -> Target:
         return _built_in(text, BUILTINS[name], rest)
     place, colon, attribute = text.strip().rpartition(":")
     if place.endswith(".py") or text.strip().endswith(".py"):
-        with _own_generators(0):
+        with own_generators(0):
             return Target(text, None, from_file(text, place if colon else text.strip(), attribute if colon else ""))
     if colon and place and "=" not in attribute:
-        with _own_generators(0):
+        with own_generators(0):
             return Target(text, None, from_package(text, place, attribute, names=tuple(BUILTINS)))
     raise TargetError(
         f"target '{text}' is not a model. Write file.py:callable, package.module:callable, or a built-in: "
@@ -88,19 +84,3 @@ def _built_in(text: str, entry: BuiltIn, rest: str) -> Target:
     values = spec.parse(f"target '{entry.name}'", rest, (*entry.options, INIT), tail="init")
     init: str | None = values.pop("init")
     return Target(text, init, lambda: entry.build(values))
-
-
-@contextlib.contextmanager
-def _own_generators(seed: int) -> Iterator[None]:
-    """Seed the generators of torch, NumPy and Python inside, and put back what they were."""
-    python: Any = random.getstate()
-    numpy: Any = np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
-            np.random.seed(seed % 2**32)
-            random.seed(seed)
-            yield
-    finally:
-        np.random.set_state(numpy)
-        random.setstate(python)

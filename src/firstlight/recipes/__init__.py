@@ -1,4 +1,4 @@
-"""Recipes: named schemes that choose a distribution for every tensor of a model. They decide; apply.py writes."""
+"""Recipes: named schemes that choose a distribution for every tensor of a model. They decide; apply/ writes."""
 
 from firstlight.recipes import edge_of_chaos, orthogonal, scaled, simple, torch_default  # noqa: F401 (registers them)
 from firstlight.recipes.choice import Choice, Context

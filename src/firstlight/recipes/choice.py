@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from firstlight.model.tensors import TensorInfo
 
 KEEP = "keep"  # the distribution of a tensor that is left as it is
+RECOMPUTED = "recomputed"  # the distribution of a buffer that its module's own code computes
 
 WEIGHTS = ("weight", "output-weight", "recurrent-weight")
 
@@ -61,3 +62,8 @@ def constant(value: float, reason: str) -> Choice:
 def keep(reason: str) -> Choice:
     """Choose to leave the tensor as it is."""
     return Choice(KEEP, None, reason)
+
+
+def recomputed(reason: str) -> Choice:
+    """Choose to let the buffer's module compute it anew."""
+    return Choice(RECOMPUTED, None, reason)

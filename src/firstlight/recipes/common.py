@@ -3,7 +3,7 @@
 import math
 
 from firstlight.model.tensors import TensorInfo
-from firstlight.recipes.choice import Choice, constant, keep
+from firstlight.recipes.choice import Choice, constant, keep, recomputed
 
 _STATISTICS = {
     "running_mean": (0.0, "mean 0"),
@@ -22,7 +22,7 @@ def usual(info: TensorInfo) -> Choice | None:
         value, words = _STATISTICS[info.local_name]
         return constant(value, f"normalisation statistic: {words} seen yet, as of a model that has seen no data")
     if info.role == "buffer":
-        return keep(f"buffer of {info.module_type}: its module computes it, so it is left as it is")
+        return recomputed(f"buffer of {info.module_type}: its module's own code computes it")
     if info.role in ("position", "token"):
         width = info.shape[-1]
         return Choice("normal", 1 / math.sqrt(max(width, 1)), f"{info.role}: Var = 1/{width}, as of a token's vector")

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from firstlight.errors import PlanError, did_you_mean
-from firstlight.recipes.choice import KEEP
+from firstlight.recipes.choice import KEEP, RECOMPUTED
 from firstlight.recipes.row import SCHEMA, PlanRow, RowSlice
 
 END = "..."
@@ -55,10 +55,11 @@ class _RowModel(_Strict):
     @model_validator(mode="after")
     def _one_authority_for_the_scale(self) -> "_RowModel":
         own = [part.std is not None for part in self.slices]
-        kept = self.distribution == KEEP
-        if kept and (self.std is not None or any(own)):
-            raise ValueError("a kept tensor has no std: remove it, or choose a distribution")
-        if not kept and self.std is None and not (own and all(own)):
+        undrawn = self.distribution in (KEEP, RECOMPUTED)
+        if undrawn and (self.std is not None or any(own)):
+            word = "kept" if self.distribution == KEEP else "recomputed"
+            raise ValueError(f"a {word} tensor has no std: remove it, or choose a distribution")
+        if not undrawn and self.std is None and not (own and all(own)):
             raise ValueError("std is missing: give it for the row, or for each of its slices")
         if self.std is not None and any(own):
             raise ValueError("std is given for the row and for a slice: give one of the two")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from firstlight.model.tensors import FoundBy
-from firstlight.recipes.choice import KEEP, Number
+from firstlight.recipes.choice import KEEP, RECOMPUTED, Number
 
 SCHEMA = 1  # version of the form in which plans are saved
 
@@ -32,9 +32,9 @@ class RowSlice:
 class PlanRow:
     """One tensor of a model: what it is, what it gets, and why.
 
-    std is the authority for the scale: changing it changes the draw. It is None when the tensor is kept, or when each
-    slice has its own. padding_idx: a row of an embedding that is zero. layout: a letter an axis (o output, i input, k kernel,
-    b one of several weights side by side) where the tensor is not stored as (out, in, *kernel).
+    std is the authority for the scale: changing it changes the draw. It is None when the tensor is kept or recomputed, or
+    when each slice has its own. padding_idx: a row of an embedding that is zero. layout: a letter an axis (o output,
+    i input, k kernel, b one of several weights side by side) where the tensor is not stored as (out, in, *kernel).
     """
 
     name: str
@@ -58,6 +58,11 @@ class PlanRow:
     def kept(self) -> bool:
         """Whether the tensor is left as it is."""
         return self.distribution == KEEP
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the row itself says the values: the tensor is neither kept nor computed by its module."""
+        return self.distribution not in (KEEP, RECOMPUTED)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, every field, in the order of the fields."""

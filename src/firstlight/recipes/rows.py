@@ -7,7 +7,7 @@ import torch
 
 from firstlight.errors import DtypeError, OptionError, PlanError, UnclaimedParameterError, did_you_mean
 from firstlight.model.tensors import TensorInfo
-from firstlight.recipes.choice import KEEP, Choice, Context, keep
+from firstlight.recipes.choice import KEEP, RECOMPUTED, Choice, Context, keep
 from firstlight.recipes.recipe import Recipe
 from firstlight.recipes.row import PlanRow, RowSlice
 
@@ -120,7 +120,7 @@ def _row(info: TensorInfo, choice: Choice) -> PlanRow:
         found_by=info.found_by,
         options=dict(choice.options),
         is_buffer=info.is_buffer,
-        padding_idx=None if choice.distribution == KEEP else info.padding_idx,
+        padding_idx=None if choice.distribution in (KEEP, RECOMPUTED) else info.padding_idx,
         aliases=info.aliases,
         slices=slices if choice.sliced or isinstance(choice.std, tuple) else (),
         layout=info.layout,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from firstlight.apply import write
 from firstlight.errors import DtypeError, FirstlightError, OptionError, PlanError
+from firstlight.init.registry import DISTRIBUTIONS
 from firstlight.model.targets import load
 from firstlight.plan import initialize, plan, verify
 from firstlight.random import Normal, fill
@@ -160,6 +162,96 @@ def test_what_nobody_would_fill_on_the_meta_device_is_refused_before_anything_is
         initialize(made, "he", keep=("lstm.weight_*",))
     assert all(tensor.is_meta for tensor in (*made.parameters(), *made.buffers()))
     assert len(verify(made, plan(made, "he"))) == len(plan(made, "he"))
+
+
+def row_of(name: str, shape: tuple[int, ...], distribution: str, **fields: Any) -> PlanRow:
+    return PlanRow(name, shape, "float32", "weight", 4, 4, distribution, 0.5, "by hand", "module", **fields)
+
+
+def holder(*shape: int) -> nn.Module:
+    module = nn.Module()
+    module.weight = nn.Parameter(torch.empty(shape))
+    return module
+
+
+def test_slices_along_another_axis_are_cut_there() -> None:
+    slices = tuple(RowSlice(name, 5 * i, 5 * i + 5, 4, 5, axis=1) for i, name in enumerate(("query", "key")))
+    model = holder(4, 10)
+    write([row_of("weight", (4, 10), "normal", slices=slices, layout="io")], model, 3)
+    for number, name in enumerate(("query", "key")):
+        expected = fill(torch.empty(4, 5), Normal(std=0.5), seed=3, name=f"weight/{name}")
+        assert torch.equal(model.get_parameter("weight")[:, 5 * number : 5 * number + 5], expected)
+
+
+def test_a_matrix_stored_the_other_way_round_is_made_as_out_by_in() -> None:
+    model = holder(4, 7)
+    write([row_of("weight", (4, 7), "centred-orthogonal", layout="io")], model, 3)
+    expected = DISTRIBUTIONS["centred-orthogonal"](torch.empty(7, 4), std=0.5, seed=3, name="weight")
+    assert torch.equal(model.get_parameter("weight"), expected.T)
+    assert bool((model.get_parameter("weight").sum(0).abs() < 1e-5).all())
+    assert bool((model.get_parameter("weight").sum(1).abs() > 1e-3).any())
+
+
+def test_experts_side_by_side_get_a_matrix_each() -> None:
+    slices = tuple(RowSlice(name, 6 * i, 6 * i + 6, 4, 6, axis=2) for i, name in enumerate(("gate", "up")))
+    model = holder(3, 4, 12)
+    write([row_of("weight", (3, 4, 12), "orthogonal", layout="bio", slices=slices)], model, 3)
+    for expert in range(3):
+        for number, name in enumerate(("gate", "up")):
+            expected = DISTRIBUTIONS["orthogonal"](torch.empty(6, 4), std=0.5, seed=3, name=f"weight/{name}/{expert}")
+            got = model.get_parameter("weight")[expert, :, 6 * number : 6 * number + 6]
+            assert torch.equal(got, expected.T)
+
+
+def test_the_layout_does_not_change_values_that_stand_alone() -> None:
+    one, other = holder(3, 4, 6), holder(3, 4, 6)
+    write([row_of("weight", (3, 4, 6), "normal", layout="bio")], one, 3)
+    write([row_of("weight", (3, 4, 6), "normal")], other, 3)
+    assert bits(one) == bits(other)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"layout": "bi"}, r"'weight' \(3, 4, 6\): its layout 'bi' does not say which axes 'orthogonal'"),
+        ({"layout": "bii"}, r"Give a letter an axis: one o, one i"),
+        (
+            {"slices": (RowSlice("a", 0, 3, 4, 3), RowSlice("b", 3, 6, 4, 3, axis=2))},
+            r"its slices must all lie along one of its axes, got axis 0, 2",
+        ),
+        ({"slices": (RowSlice("a", 0, 3, 4, 3, axis=3),)}, r"along one of its axes, got axis 3"),
+        ({"slices": (RowSlice("a", 0, 3, 4, 3, axis=2),)}, r"follow each other from row 0 to row 6 of axis 2"),
+    ],
+)
+def test_layouts_and_slices_that_do_not_fit_are_refused(fields: dict[str, Any], message: str) -> None:
+    model = holder(3, 4, 6)
+    before = bits(model)
+    with pytest.raises(PlanError, match=message):
+        write([row_of("weight", (3, 4, 6), "orthogonal", **fields)], model, 3)
+    assert bits(model) == before
+
+
+def test_the_tensors_of_a_parametrization_are_written_like_any_other() -> None:
+    def build() -> nn.Module:
+        layer = nn.Linear(4, 6)
+        nn.utils.parametrizations.weight_norm(layer)
+        return layer
+
+    with torch.device("meta"):
+        empty = build()
+    shapes = {name: tuple(tensor.shape) for name, tensor in empty.named_parameters()}
+    assert "parametrizations.weight.original1" in shapes
+    rows = [row_of(name, shape, "normal") for name, shape in shapes.items()]
+    built = build()
+    write(rows, empty, 3)
+    write(rows, built, 3)
+    assert bits(empty) == bits(built)
+    direction, length = built.get_parameter("parametrizations.weight.original1"), torch.linalg.vector_norm
+    expected = (
+        direction / length(direction, dim=1, keepdim=True) * built.get_parameter("parametrizations.weight.original0")
+    )
+    assert isinstance(built.weight, torch.Tensor)
+    assert torch.allclose(built.weight, expected)
 
 
 def test_tensors_that_share_part_of_their_memory_are_refused() -> None:
