@@ -4,8 +4,9 @@ Only what turns a key and an index into a value belongs here; what the value is 
 way to write random values into a tensor; `docs/stream.md` is the specification.
 """
 
+from firstlight.random import numpy
 from firstlight.random.fill import fill
 from firstlight.random.laws import Law, Normal, TruncatedNormal, Uniform
 from firstlight.random.stream import STREAM_VERSION, fresh_seed, key
 
-__all__ = ["STREAM_VERSION", "Law", "Normal", "TruncatedNormal", "Uniform", "fill", "fresh_seed", "key"]
+__all__ = ["STREAM_VERSION", "Law", "Normal", "TruncatedNormal", "Uniform", "fill", "fresh_seed", "key", "numpy"]
