@@ -35,6 +35,30 @@ def test_orthogonal_is_uniform_and_the_check_sees_raw_qr() -> None:
     assert float(torch.stack(draws).square().mean()) == pytest.approx(0.25, rel=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(600, 520), (300, 600), (257, 257)])
+def test_orthogonal_is_the_product_of_its_reflections_across_panels(shape: tuple[int, int]) -> None:
+    """LAPACK multiplies the same reflections one by one; torch's signs of R's diagonal are undone."""
+    made = init.orthogonal_(torch.empty(shape, dtype=torch.float64), **WHERE)
+    rows, columns = max(shape), min(shape)
+    drawn = init.normal_(torch.empty(rows, columns, dtype=torch.float64), **WHERE).tril()
+    heads, norms = drawn.diagonal(), drawn.norm(dim=0)
+    signs = torch.where(heads < 0, -1.0, 1.0)
+    wanted = -signs * torch.linalg.householder_product(drawn / (heads + signs * norms), 1 + heads.abs() / norms)
+    torch.testing.assert_close(made if shape[0] >= shape[1] else made.T, wanted, atol=1e-13, rtol=0)
+
+
+def test_threads_do_not_change_a_bit_of_an_orthogonal_matrix() -> None:
+    before, drawn = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            drawn.append(init.orthogonal_(torch.empty(700, 600), **WHERE))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
+
+
 @pytest.mark.parametrize("shape", [(6, 9), (9, 6), (4, 3, 3, 3)])
 def test_centred_rows_sum_to_zero(shape: tuple[int, ...]) -> None:
     matrix = init.centred_orthogonal_(torch.empty(shape), **WHERE).flatten(1)

@@ -12,27 +12,12 @@ from torch import Tensor
 
 from firstlight.errors import OptionError, did_you_mean
 from firstlight.init.basic import centre_tap, need_floating
-from firstlight.init.draws import draw, gaussian, stream
+from firstlight.init.draws import draw, stream
+from firstlight.init.haar import haar
 from firstlight.random import Normal, Uniform, fill
 
 Mirror = Literal["both", "rows", "columns"]
 MIRRORS = ("both", "rows", "columns")
-
-
-def _haar(rows: int, columns: int, dtype: torch.dtype, seed: int, name: str) -> Tensor:
-    """Return a matrix with orthonormal rows or columns, whichever are fewer, uniform in the sense of Haar.
-
-    It is the Q of a normal matrix, signs fixed so that R has a positive diagonal, without the factorisation: the vectors
-    of the Householder reflections of such a matrix are normal themselves, in ever fewer dimensions, so they are drawn and
-    multiplied. Half the work of QR. Source: Stewart, "The efficient generation of random orthogonal matrices", 1980.
-    """
-    vectors = gaussian((max(rows, columns), min(rows, columns)), dtype, seed, name).tril_()
-    norms = torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float64).to(vectors.dtype)
-    heads = vectors.diagonal().clone()
-    signs = torch.where(heads < 0, -1.0, 1.0).to(vectors.dtype)
-    q: Tensor = torch.linalg.householder_product(vectors / (heads + signs * norms), (heads.abs() + norms) / norms)
-    q = q * -signs
-    return (q if rows >= columns else q.T).contiguous()
 
 
 def _matrix_shape(tensor: Tensor) -> tuple[int, int]:
@@ -91,8 +76,8 @@ def orthogonal_(
     if _skip(tensor):
         return tensor
     seed, name = stream(generator, seed, name)
-    matrix = _haar(*_matrix_shape(tensor), tensor.dtype, seed, name)
-    return tensor.copy_((gain * matrix).reshape(tensor.shape))
+    matrix = haar(*_matrix_shape(tensor), tensor.dtype, seed, name, gain)
+    return tensor.copy_(matrix.reshape(tensor.shape))
 
 
 @torch.no_grad()
@@ -126,7 +111,7 @@ def centred_orthogonal_(
     if _skip(tensor):
         return tensor
     seed, name = stream(generator, seed, name)
-    padded = torch.nn.functional.pad(_haar(rows, n - 1, tensor.dtype, seed, name), (1, 0))
+    padded = torch.nn.functional.pad(haar(rows, n - 1, tensor.dtype, seed, name), (1, 0))
     mirror = torch.full((n,), -1 / math.sqrt(n), dtype=padded.dtype)  # reflects the first axis onto the vector of ones
     mirror[0] += 1
     reflected = padded - torch.outer(padded @ mirror, mirror) * (2 / mirror.dot(mirror))
@@ -177,7 +162,7 @@ def delta_orthogonal_(
     if _skip(tensor):
         return tensor
     seed, name = stream(generator, seed, name)
-    matrix = gain * _haar(tensor.shape[0], tensor.shape[1], tensor.dtype, seed, name)
+    matrix = haar(tensor.shape[0], tensor.shape[1], tensor.dtype, seed, name, gain)
     tensor.zero_()
     centre_tap(tensor).copy_(matrix)
     return tensor
@@ -226,12 +211,13 @@ def looks_linear_(
         return tensor
     seed, name = stream(generator, seed, name)
     rows, columns = tensor.shape[0], tensor.shape[1]
-    block = gain * _haar(
+    block = haar(
         rows // 2 if mirror != "columns" else rows,
         columns // 2 if mirror != "rows" else columns,
         tensor.dtype,
         seed,
         name,
+        gain,
     )
     if mirror != "rows":
         block = torch.cat([block, -block], 1)
