@@ -1,5 +1,10 @@
 """Files are written whole or not at all, and nothing is replaced unasked."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,3 +50,51 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(
         write_whole(file, "new", force=True)
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
+def test_a_killed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    """The process is killed when half of the new file is on the disk."""
+    code = """
+import os, time
+from firstlight import files
+
+class Half:
+    def __init__(self, *opened):
+        self.file = real(*opened)
+    def __enter__(self):
+        return self
+    def write(self, data):
+        self.file.write(data[: len(data) // 2])
+        self.file.flush()
+        print("writing", flush=True)
+        time.sleep(600)
+
+real, os.fdopen = os.fdopen, Half
+files.write_whole("a.bin", bytes(2**20), force=True)
+"""
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.read(7) == b"writing"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+    assert (tmp_path / "a.bin").read_bytes() == b"old"
+
+
+def test_a_written_file_has_the_usual_rights(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"")
+    assert write_whole(tmp_path / "made", b"x").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_an_interrupted_command_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("old")
+    words = ["doctor", "mlp:depth=20,width=64", "-o", "report.html", "--force"]
+    child = subprocess.Popen([sys.executable, "-m", "firstlight", *words], cwd=tmp_path, stderr=subprocess.PIPE)
+    time.sleep(1.5)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert (child.returncode, said) == (130, b"interrupted. No file was changed.\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_text() == "old"
