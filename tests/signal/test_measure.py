@@ -1,6 +1,7 @@
 """Measuring: what is said of each layer is true, any signature works, and the model is left exactly as it was."""
 
 import math
+import sys
 from collections import OrderedDict
 from typing import Any
 
@@ -163,12 +164,112 @@ def test_the_model_is_left_exactly_as_it_was() -> None:
         (X, {"loss": "cross-entropi", "target": Y}, OptionError, "Did you mean 'cross-entropy'"),
         (X, {"loss": "mse"}, OptionError, "needs target="),
         ({}, {}, DataError, "the batch has no tensor"),
+        (X, {"target": Y - 9}, MeasureError, r"Target -\d is out of bounds\. Give"),
+        (X, {"loss": lambda output: None}, MeasureError, r"must be one number, got NoneType"),
+        (X, {"loss": lambda output: sys.exit(3)}, MeasureError, "SystemExit: 3"),
+        (X.half(), {"target": Y}, MeasureError, r"give batch\.to\(torch\.float32\)"),
+        (X > 0, {"target": Y}, MeasureError, r"give batch\.to\(torch\.float32\)"),
+        ((X, X, X), {"target": Y}, MeasureError, "TypeError"),
+        ("text", {}, DataError, "the batch has no tensor: str"),
+        (X, {"target": "text"}, OptionError, "a tensor of the wanted outputs; got a str"),
+        (X, {"target": torch.full((64, 3), math.nan)}, DataError, "the target .* NaN"),
+        (X.to_sparse() * math.nan, {"target": Y}, DataError, "NaN or infinite"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(batch: Any, options: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         fl.measure(net(), batch, **options)
     assert "\n" not in str(caught.value)
+
+
+class Leaves(nn.Module):
+    """Leaf modules that return None, a dict, and a tensor without elements."""
+
+    class Nothing(nn.Module):
+        def forward(self, x: Tensor) -> None:
+            return None
+
+    class Double(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Any]:
+            return {"mask": None, "hidden": x * 2}
+
+    class Quits(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise SystemExit(3)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing, self.twice = self.Nothing(), self.Double()
+        self.empty, self.out = nn.Linear(8, 0), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.nothing(x)
+        hidden = self.twice(x)["hidden"]
+        made: Tensor = self.out(hidden) + self.empty(hidden).sum()
+        return made
+
+
+empty_weights = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors:UserWarning")
+
+
+@empty_weights
+def test_layers_that_return_none_a_dict_or_nothing_at_all_are_no_trouble() -> None:
+    made = fl.diagnose(Leaves(), X, target=Y)
+    assert [row.layer for row in made.signals] == ["twice", "out"]
+    assert made.signals["out"].gradient_std is not None
+    assert made.signals.arriving is not None
+    assert made.findings == ()
+
+
+@empty_weights
+def test_weights_without_elements_and_complex_ones_are_measured() -> None:
+    empty = fl.diagnose(nn.Sequential(nn.Linear(8, 0), nn.Linear(0, 3)), X, target=Y)
+    assert [row.layer for row in empty.signals] == ["1"]
+    assert fl.plan(empty.question.model, "edge-of-chaos")["0.weight"].shape == (0, 8)
+
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 3, dtype=torch.complex64, generator=GENERATOR))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x.to(torch.complex64) @ self.weight).real
+
+    ratio = fl.measure(Spectral(), X, target=Y).rows[0].update_ratio
+    assert ratio is not None
+    assert 0 < ratio < 1
+
+
+def test_sparse_inputs_are_measured_where_the_model_takes_them() -> None:
+    dense, sparse = fl.measure(net(), X, target=Y), fl.measure(net(), X.to_sparse(), target=Y)
+    assert sparse["1"].gradient_std == pytest.approx(dense["1"].gradient_std, rel=1e-5)
+    assert sparse.input is None
+    with pytest.raises(DataError, match="nested tensor"):
+        fl.measure(net(), torch.nested.nested_tensor([X[:3], X[:4]], layout=torch.jagged), target=Y)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (len, "the model is a builtin_function_or_method, not an nn.Module"),
+        (nn.Linear, "the model is a type, not an nn.Module"),
+        (None, "the model is a NoneType, not an nn.Module"),
+        (nn.Sequential(nn.Linear(8, 3), Leaves.Quits()), "SystemExit: 3"),
+        (nn.LazyLinear(3), "its module is lazy"),
+        (nn.Linear(8, 3, device="meta"), "on the meta device"),
+    ],
+)
+def test_what_is_no_model_or_quits_is_one_clear_line(model: Any, message: str) -> None:
+    with pytest.raises(MeasureError, match=message) as caught:
+        fl.measure(model, X, target=Y)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_a_scripted_module_anywhere_is_refused() -> None:
+    scripted = torch.jit.script(nn.Linear(8, 3))
+    with pytest.raises(MeasureError, match="'1' is compiled by TorchScript"):
+        fl.measure(nn.Sequential(nn.Tanh(), scripted), X, target=Y)
 
 
 def test_signals_turn_into_json_and_figures() -> None:

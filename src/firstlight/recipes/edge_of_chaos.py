@@ -136,7 +136,7 @@ def _point(info: TensorInfo, context: Context) -> OperatingPoint:
 def _can_pair(info: TensorInfo, following: TensorInfo) -> bool:
     """Whether this layer's outputs can be halves h, -h that the next layer tells apart, flattened or not."""
     rows = info.shape[0]
-    return rows % 2 == 0 and _is_simple(info) and _is_simple(following) and following.shape[1] % rows == 0
+    return rows > 0 and rows % 2 == 0 and _is_simple(info) and _is_simple(following) and following.shape[1] % rows == 0
 
 
 def _is_pooled(info: TensorInfo, context: Context) -> bool:

@@ -24,7 +24,7 @@ def forward(model: nn.Module, batch: Any, watch: Watch) -> Any:
         if isinstance(batch, tuple | list):
             return model(*batch)
         return model(batch)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         layer = next((f" in layer '{name}' ({type(m).__name__})" for name, m in watch.running[::-1] if name), "")
         raise MeasureError(
             f"{type(model).__name__}.forward failed{layer} on the batch ({describe(batch)}): {one_line(error)}"
@@ -32,7 +32,7 @@ def forward(model: nn.Module, batch: Any, watch: Watch) -> Any:
         ) from error
 
 
-def _advice(model: nn.Module, batch: Any, error: Exception) -> str:
+def _advice(model: nn.Module, batch: Any, error: BaseException) -> str:
     first = next(tensors(batch))
     wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), first.dtype)
     if isinstance(error, TypeError) and isinstance(batch, tuple | list) and len(batch) == 2:
@@ -45,7 +45,16 @@ def _advice(model: nn.Module, batch: Any, error: Exception) -> str:
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise MeasureError for a model without values: on the meta device, or with lazy modules."""
+    """Raise MeasureError for what is no module, shows no layers (TorchScript), or has no values (meta device, lazy)."""
+    if not isinstance(model, nn.Module):
+        raise MeasureError(f"the model is a {type(model).__name__}, not an nn.Module. Give a module. Nothing was run.")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"'{name}'" if name else "the model"
+            raise MeasureError(
+                f"{what} is compiled by TorchScript, so its layers cannot be watched. Give the module as it was before "
+                "torch.jit. Nothing was run."
+            )
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor):
             raise MeasureError(f"'{name}' has no shape yet: its module is lazy. Run the model on one batch first.")
@@ -74,14 +83,24 @@ def check_batch(model: nn.Module, batch: Any) -> None:
 
 def _check_values(tensor: Tensor, *, first: bool) -> None:
     """Raise DataError for a first tensor that is empty or not finite, or another with NaN: masks may hold -inf."""
+    if tensor.is_nested:
+        raise DataError("the batch is a nested tensor, of which no statistics are made. Pad it. Nothing was run.")
     if first and tensor.numel() == 0:
         raise DataError(
             f"the batch has a tensor without elements, shape {tuple(tensor.shape)}. Give at least one example."
         )
     if tensor.is_floating_point() and tensor.device.type != "meta":
-        wrong = ~torch.isfinite(tensor) if first else torch.isnan(tensor)
+        numbers = stored(tensor)
+        wrong = ~torch.isfinite(numbers) if first else torch.isnan(numbers)
         if bool(wrong.any()):
             raise DataError(
-                f"the batch {tuple(tensor.shape)} has {int(wrong.sum())} of {tensor.numel()} values that are NaN or "
+                f"the batch {tuple(tensor.shape)} has {int(wrong.sum())} of {numbers.numel()} values that are NaN or "
                 "infinite. Clean the data: initialisation cannot cure it. Nothing was run."
             )
+
+
+def stored(tensor: Tensor) -> Tensor:
+    """Return the numbers that a tensor stores: itself, or the values of a sparse one."""
+    if tensor.layout == torch.sparse_coo:
+        return tensor.coalesce().values()
+    return tensor if tensor.layout == torch.strided else tensor.values()

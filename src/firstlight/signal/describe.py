@@ -31,7 +31,7 @@ def describe(value: Any) -> str:
 def one_line(error: BaseException) -> str:
     """Return an exception as one line."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:300]
+    return f"{type(error).__name__}: {text}"[:300].rstrip(". ")
 
 
 def place(error: BaseException) -> str:

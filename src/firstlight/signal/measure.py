@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from firstlight.errors import MeasureError
 from firstlight.signal import statistics
-from firstlight.signal.call import check_batch, check_model, forward
+from firstlight.signal.call import check_batch, check_model, forward, stored
 from firstlight.signal.describe import one_line
 from firstlight.signal.objective import Loss, objective
 from firstlight.signal.state import copied, unchanged
@@ -69,8 +69,8 @@ def measure(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = No
 def observe(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = None) -> Pass:
     """Do what `measure` does, and return the gradients of the parameters as well."""
     model = getattr(model, "_orig_mod", model)  # a compiled model's hooks do not run
-    goal = objective(loss, target)
     check_model(model)
+    goal = objective(loss, target)
     check_batch(model, batch)
     with unchanged(model, list(tensors(batch))), torch.enable_grad():
         with watching(model) as watch:
@@ -132,7 +132,8 @@ def _update_ratio(pairs: list[tuple[nn.Parameter, Tensor | None]]) -> float | No
 
 
 def _norm(tensor: Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
+    numbers = stored(tensor)
+    return float(torch.linalg.vector_norm(numbers.abs() if numbers.is_complex() else numbers, dtype=torch.float64))
 
 
 def _input_row(batch: Any) -> SignalRow | None:

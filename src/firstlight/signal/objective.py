@@ -35,8 +35,8 @@ class Objective:
             kind, value = ("model", own) if isinstance(own, Tensor) else (None, None)
         else:
             kind, value = self.kind, self._compute(output)
-        if value is None:
-            return kind, None
+        if value is None and kind is None:
+            return None, None
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise MeasureError(
                 f"the loss ({kind}) must be one number, got {describe(value)}. Take its mean. The model is as it was."
@@ -60,7 +60,7 @@ class Objective:
             return F.cross_entropy(seen.movedim(_class_axis(seen, self.target), 1), self.target)
         except MeasureError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise MeasureError(
                 f"the loss ({self.kind}) failed on the model's output ({describe(output)}) and the target "
                 f"({describe(self.target)}): {one_line(error)}. Give a loss and a target that fit the output. "

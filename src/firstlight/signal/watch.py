@@ -83,7 +83,7 @@ class Watch:
 
     def _record(self, layer: str, module: nn.Module, output: Any, owner: nn.Module | None) -> None:
         found = first_floating(output)
-        if found is None or found.numel() == 0:
+        if found is None:
             return
         self._channels_second = statistics.channels_second(module, found, self._channels_second)
         index = len(self.rows)
@@ -154,8 +154,15 @@ def leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def first_floating(value: Any) -> Tensor | None:
-    """Return the first floating tensor of a nested value, or None."""
-    return next((tensor for tensor in tensors(value) if tensor.is_floating_point()), None)
+    """Return the first floating tensor of a nested value that has numbers side by side, or None.
+
+    Statistics are not made of sparse and nested tensors, nor of empty ones.
+    """
+    return next((tensor for tensor in tensors(value) if tensor.is_floating_point() and _is_plain(tensor)), None)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_nested and tensor.numel() > 0
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -171,7 +178,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _has_weight(module: nn.Module) -> bool:
-    return any(parameter.ndim >= 2 for parameter in module.parameters())
+    return any(parameter.ndim >= 2 and parameter.numel() > 0 for parameter in module.parameters())
 
 
 def _numbered(layer: str, call: int) -> str:
