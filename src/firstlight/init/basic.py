@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from firstlight.errors import DtypeError, OptionError
-from firstlight.init.draws import draw, draw_complex
+from firstlight.init.draws import draw, need_strided
 from firstlight.random import Normal, TruncatedNormal, Uniform
 
 
@@ -71,8 +71,7 @@ def normal_(
     Returns:
         The tensor.
     """
-    law = Normal(float(mean), float(std))
-    return (draw_complex if tensor.is_complex() else draw)(tensor, law, generator, seed, name)
+    return draw(tensor, Normal(float(mean), float(std)), generator, seed, name)
 
 
 def trunc_normal_(
@@ -214,11 +213,11 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         The tensor.
 
     Raises:
-        OptionError: if the tensor has not 3 to 5 axes, or its first axis is no multiple of groups.
+        OptionError: if the tensor has not 3 to 5 axes, or its first axis is no multiple of groups, or groups < 1.
     """
     if tensor.ndim not in (3, 4, 5):
         raise OptionError(f"Only tensors with 3, 4, or 5 dimensions are supported, got shape {tuple(tensor.shape)}.")
-    if tensor.shape[0] % groups:
+    if groups < 1 or tensor.shape[0] % groups:
         raise OptionError(f"dim 0 must be divisible by groups, got shape {tuple(tensor.shape)} and groups={groups}.")
     tensor.zero_()
     centre = centre_tap(tensor)
@@ -236,6 +235,7 @@ def centre_tap(tensor: Tensor) -> Tensor:
 
 def need_floating(tensor: Tensor, what: str) -> None:
     """Raise DtypeError unless the tensor has a real floating dtype."""
+    need_strided(tensor)
     if not tensor.is_floating_point():
         raise DtypeError(
             f"tensor {tuple(tensor.shape)} has dtype {tensor.dtype}; {what} needs a floating dtype. Nothing was written."

@@ -36,7 +36,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         if isinstance(slope, bool) or not isinstance(slope, int | float):
             raise OptionError(f"negative_slope {param} not a valid number")
         return math.sqrt(2.0 / (1 + slope**2))
-    if nonlinearity not in _GAINS:
+    if not isinstance(nonlinearity, str) or nonlinearity not in _GAINS:
         near = did_you_mean(str(nonlinearity), [*_GAINS, "leaky_relu"])
         raise OptionError(f"Unsupported nonlinearity {nonlinearity}. For other activations use firstlight.gain.{near}")
     return _GAINS[nonlinearity]

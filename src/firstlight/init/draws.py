@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from firstlight.errors import OptionError
-from firstlight.random import Law, Normal, fill, fresh_seed
+from firstlight.errors import DtypeError, OptionError
+from firstlight.random import Law, Normal, Uniform, fill, fresh_seed
 
 
 def stream(generator: torch.Generator | None, seed: int | None, name: str | None) -> tuple[int, str]:
@@ -34,20 +34,38 @@ def draw(
     seed: int | None,
     name: str | None,
 ) -> Tensor:
-    """Fill a tensor with a law from the stream of the call."""
+    """Fill a tensor with a law from the stream of the call.
+
+    A complex tensor is filled as torch does: a normal law shares its variance equally between the real and the imaginary
+    part, and a uniform one holds for each.
+
+    Raises:
+        DtypeError: if the tensor is sparse, or its dtype is neither floating nor, for these two laws, complex.
+    """
+    need_strided(tensor)
     if tensor.is_meta or tensor.numel() == 0:
         return tensor
     seed, name = stream(generator, seed, name)
+    if tensor.is_complex() and isinstance(law, Normal | Uniform):
+        return _draw_complex(tensor, law, seed, name)
     return fill(tensor, law, seed=seed, name=name)
 
 
-def draw_complex(
-    tensor: Tensor, law: Normal, generator: torch.Generator | None, seed: int | None, name: str | None
-) -> Tensor:
-    """Fill a complex tensor whose real and imaginary parts share the variance equally, as torch does."""
-    with torch.no_grad():
-        draw(torch.view_as_real(tensor), Normal(0.0, law.std / math.sqrt(2)), generator, seed, name)
-        return tensor.add_(law.mean) if law.mean else tensor
+@torch.no_grad()
+def _draw_complex(tensor: Tensor, law: Normal | Uniform, seed: int, name: str) -> Tensor:
+    parts = Normal(0.0, law.std / math.sqrt(2)) if isinstance(law, Normal) else law
+    fill(torch.view_as_real(tensor), parts, seed=seed, name=name)
+    return tensor.add_(law.mean) if isinstance(law, Normal) and law.mean else tensor
+
+
+def need_strided(tensor: Tensor) -> None:
+    """Raise DtypeError for a tensor without a number in every place."""
+    if tensor.layout != torch.strided:
+        layout = str(tensor.layout).removeprefix("torch.")
+        raise DtypeError(
+            f"tensor {tuple(tensor.shape)} is sparse ({layout}); only dense tensors can be filled. Fill tensor.to_dense(). "
+            "Nothing was written."
+        )
 
 
 def gaussian(shape: tuple[int, ...], dtype: torch.dtype, seed: int, name: str) -> Tensor:

@@ -93,7 +93,9 @@ def variance_scaling_(
 
 def _xavier(tensor: Tensor, gain: float, distribution: str, *where: object) -> Tensor:
     total = sum(fans(tensor.shape))
-    return tensor if _is_empty(tensor) else _scaled(tensor, gain**2 * 2.0 / total, distribution, *where)  # type: ignore[arg-type]
+    if tensor.numel() == 0:
+        return tensor  # without a warning, as in torch
+    return _scaled(tensor, gain**2 * 2.0 / total, distribution, *where)  # type: ignore[arg-type]
 
 
 def xavier_uniform_(
