@@ -94,6 +94,11 @@ LAST = 8  # rows: 0.weight 0.bias 1.weight 1.bias 1.running_mean 1.running_var 1
         (edit(LAST, dtype="float64"), PlanError, r"has dtype float32 in the model and float64 in the plan"),
         (edit(LAST, distribution="norml", std=1.0), OptionError, r"'norml' is not known\. .* Did you mean 'normal'\?"),
         (edit(LAST, distribution="normal", std=-1.0, options={}), OptionError, r"std = -1\.0, must be a number >= 0"),
+        (
+            edit(LAST, distribution="normal", std=1e38, options={}),
+            OptionError,
+            r"'3\.bias' \(3,\): std = 1e\+38 makes values too large for float32",
+        ),
         (edit(LAST, distribution="normal", std=1.0), OptionError, r"'3\.bias' \(3,\): .* has no option 'value'"),
         (edit(LAST, distribution="normal", std=None, options={}), OptionError, r"std = None, must be a number"),
         (
@@ -119,6 +124,25 @@ def test_refused_rows_leave_every_byte_of_the_model(change: Edit, error: type[Fi
     assert bits(made) == before
     assert "No parameter was changed." in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_std_that_a_small_dtype_cannot_hold_is_refused_before_it_becomes_infinite() -> None:
+    made = nn.Linear(4, 4).half()
+    before = bits(made)
+    with pytest.raises(OptionError, match=r"std = 1e\+06 makes values too large for float16"):
+        initialize(made, "normal:std=1e6")
+    assert bits(made) == before
+    assert bool(initialize(made, "normal:std=1e3").weight.isfinite().all())
+
+
+def test_a_sparse_parameter_is_refused_unless_it_is_kept() -> None:
+    made = nn.Linear(3, 3)
+    made.register_parameter("adjacency", nn.Parameter(torch.eye(3).to_sparse()))
+    before = made.weight.detach().clone()
+    with pytest.raises(DtypeError, match=r"'adjacency' \(3, 3\) is sparse.*keep\('adjacency'\)"):
+        initialize(made, "normal")
+    assert torch.equal(made.weight, before)
+    assert not torch.equal(initialize(made, "normal", keep="adjacency").weight, before)
 
 
 def test_a_seed_out_of_range_leaves_every_byte_of_the_model() -> None:

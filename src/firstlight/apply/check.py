@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from firstlight.apply.parts import Part, draw, parts
-from firstlight.errors import DtypeError, FirstlightError, PlanError, did_you_mean
+from firstlight.errors import DtypeError, FirstlightError, OptionError, PlanError, did_you_mean
 from firstlight.init.registry import DISTRIBUTIONS, check
 from firstlight.model.roles import Entry
 from firstlight.recipes.choice import RECOMPUTED
@@ -94,6 +94,11 @@ def _check_tensor(row: PlanRow, entry: Entry) -> None:
             f"'{row.name}' {row.shape} is a parameter; '{RECOMPUTED}' is for buffers, which modules compute. "
             f"Choose a distribution, or leave it as it is with keep('{row.name}'). No parameter was changed."
         )
+    if tensor.layout != torch.strided and row.drawn:
+        raise DtypeError(
+            f"'{row.name}' {row.shape} is sparse; only dense tensors can be filled. Leave it as it is with "
+            f"keep('{row.name}'). No parameter was changed."
+        )
     if not tensor.is_floating_point() and row.drawn and row.distribution != "constant":
         raise DtypeError(
             f"'{row.name}' {row.shape} has dtype {dtype}; '{row.distribution}' needs a real floating dtype. "
@@ -113,11 +118,19 @@ def _check_draw(row: PlanRow, tensor: torch.Tensor) -> None:
     for part in parts(row):
         try:
             check(row.distribution, part.std, row.options)
+            _check_range(part.std, tensor.dtype)
             if tensor.is_floating_point():
                 _draw_nothing(row, part, tensor.dtype)
         except FirstlightError as error:
             words = str(error).removesuffix(" Nothing was written.")
             raise type(error)(f"'{row.name}' {row.shape}: {words} No parameter was changed.") from None
+
+
+def _check_range(std: float | None, dtype: torch.dtype) -> None:
+    """Refuse a std whose values would be infinite in the dtype; of a billion normal values the largest is 6 stds away."""
+    if std is not None and dtype.is_floating_point and 6 * std > torch.finfo(dtype).max:
+        short = str(dtype).removeprefix("torch.")
+        raise OptionError(f"std = {std:g} makes values too large for {short}. Give a smaller std. Nothing was written.")
 
 
 def _draw_nothing(row: PlanRow, part: Part, dtype: torch.dtype) -> None:
