@@ -104,6 +104,21 @@ def test_patience_and_budget_end_a_run() -> None:
     assert rushed[0] == "budget"
 
 
+def digits_net() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+class Closed(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.inner(x)
+        return made
+
+
 def test_progress_is_told_and_threads_are_put_back() -> None:
     told: list[tuple[int, int, str]] = []
     threads = torch.get_num_threads()
@@ -134,6 +149,10 @@ def test_results_are_plain_json() -> None:
         ({"model": "mlp:in=65"}, MeasureError, "failed on task 'digits'"),
         ({"model": "mlp:classes=5"}, MeasureError, r"needs \(8, 10\) logits"),
         ({"init": fl.plan(nn.Linear(2, 2), "he")}, PlanError, "No parameter was changed"),
+        ({"model": "mlp:init=hee"}, OptionError, "Did you mean 'he'"),
+        ({"model": lambda: digits_net().requires_grad_(False)}, MeasureError, "has no parameter that can learn"),
+        ({"model": nn.Flatten}, MeasureError, "Flatten has no parameter that can learn"),
+        ({"model": lambda: Closed(digits_net())}, MeasureError, "the output of Closed carries no gradient"),
     ],
 )
 def test_everything_is_checked_before_training(options: Any, error: type[Exception], message: str) -> None:

@@ -48,7 +48,7 @@ def test_a_file_with_x_and_y_is_a_task(tmp_path: Path) -> None:
     assert float(found.train[0].mean()) == pytest.approx(0, abs=1e-5)
 
 
-X, Y = np.zeros((40, 3)), np.zeros(40, int)
+X, Y = np.arange(120.0).reshape(40, 3), np.zeros(40, int)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,10 @@ X, Y = np.zeros((40, 3)), np.zeros(40, int)
         ({"x": np.full((40, 3), np.nan), "y": Y}, "120 of 120 inputs are NaN or infinite"),
         ({"x": Y, "y": Y}, "must be numbers, examples first"),
         ({"x": np.array([["a"]] * 40), "y": Y}, "must be numbers"),
+        ({"x": X[:, :0], "y": Y}, r"x has shape \(40, 0\)"),
+        ({"x": X * 0 + 3, "y": Y}, "every input is 3"),
+        ({"x": X * 1e300, "y": Y}, r"inputs reach 1\.19e\+302"),
+        ({"x": X, "y": np.arange(40)}, "no class has more than 1 examples; 4 are needed"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused(arrays: Any, message: str, tmp_path: Path) -> None:
@@ -79,6 +83,10 @@ def test_what_is_no_task_is_refused(tmp_path: Path) -> None:
         (tmp_path / "cut.npz").write_bytes(text)
         with pytest.raises(DataError, match="is not a whole"):
             task(str(tmp_path / "cut.npz"))
+    with (tmp_path / "one.npz").open("wb") as file:
+        np.save(file, X)
+    with pytest.raises(DataError, match="holds one array, not x and y"):
+        task(str(tmp_path / "one.npz"))
     np.savez(tmp_path / "objects.npz", x=np.array([{}] * 40, dtype=object), y=Y)
     with pytest.raises(DataError, match="plain arrays"):
         task(str(tmp_path / "objects.npz"))

@@ -153,7 +153,10 @@ def _check_numbers(numbers: dict[str, int], budget: float | None) -> None:
 
 def _builder(model: str | Callable[[], nn.Module]) -> Callable[[int], nn.Module]:
     if isinstance(model, str):
-        return load(model).build
+        found = load(model)
+        if found.init is not None:
+            plan(found.build(), found.init)  # the race does not use it, but a word that means nothing is a mistake
+        return found.build
     factory = model
 
     def build(seed: int) -> nn.Module:
@@ -168,13 +171,17 @@ def _plans(model: nn.Module, starts: dict[str, Start], data: Task) -> dict[str, 
     """Return every start as a plan, and make sure that the model takes the task, before anything is trained."""
     if not starts:
         raise OptionError("no init was given. Name at least one recipe. Nothing was trained.")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise MeasureError(
+            f"{type(model).__name__} has no parameter that can learn. Unfreeze one. Nothing was trained."
+        )
     plans = {label: None if start is None else plan(model, start) for label, start in starts.items()}
     inputs, labels = data.batch(8)
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.enable_grad():
             output = model(inputs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         words = " ".join(str(error).split())
         raise MeasureError(
             f"{type(model).__name__}.forward failed on task '{data.name}', inputs {tuple(inputs.shape)}: {words}. "
@@ -185,6 +192,11 @@ def _plans(model: nn.Module, starts: dict[str, Start], data: Task) -> dict[str, 
         raise MeasureError(
             f"{type(model).__name__} gives an output of shape {shape} on task '{data.name}', which needs "
             f"({len(labels)}, {data.classes}) logits. Nothing was trained."
+        )
+    if not output.requires_grad:
+        raise MeasureError(
+            f"the output of {type(model).__name__} carries no gradient, so it cannot learn: forward runs under no_grad or "
+            "detaches it. Nothing was trained."
         )
     if data.classes < 2:
         raise DataError(f"task '{data.name}' has {data.classes} class; there is nothing to learn. Nothing was trained.")

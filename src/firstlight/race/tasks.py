@@ -4,10 +4,11 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from firstlight.errors import DataError, OptionError, did_you_mean
@@ -16,6 +17,8 @@ Split = tuple[Tensor, Tensor]
 Array = np.ndarray[Any, Any]
 
 _SHARES = (0.70, 0.15)  # train, validation; the rest is the test part
+_EXAMPLES = 4  # the fewest of which each part gets one
+_LARGEST = 1e15  # of an input: its square must be far from overflow in float32
 _SEED = 20_150_206  # of the split: one for all races, apart from the seeds of the runs
 
 
@@ -32,7 +35,7 @@ class Task:
     def batch(self, count: int = 256, *, seed: int = 0) -> Split:
         """Return `count` training examples, or all if there are fewer, drawn without replacement."""
         inputs, labels = self.train
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:count]
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed % 2**63))[:count]
         return inputs[order], labels[order]
 
 
@@ -72,7 +75,7 @@ TASKS: dict[str, Callable[[], Task]] = {"digits": _digits}
 
 def _from_file(path: Path) -> Task:
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with path.open("rb") as opened, _archive(path, opened) as file:
             missing = [key for key in ("x", "y") if key not in file]
             if missing:
                 raise DataError(
@@ -91,8 +94,15 @@ def _from_file(path: Path) -> Task:
     return _split(path.stem, x, y)
 
 
+def _archive(path: Path, opened: BinaryIO) -> "NpzFile":
+    file = np.load(opened, allow_pickle=False)
+    if not isinstance(file, NpzFile):
+        raise DataError(f"'{path}' holds one array, not x and y. Save them with np.savez(path, x=, y=).")
+    return file
+
+
 def _check(path: Path, x: Array, y: Array) -> None:
-    if x.ndim < 2 or x.dtype.kind not in "fiub":
+    if x.ndim < 2 or x.size == 0 or x.dtype.kind not in "fiub":
         raise DataError(f"'{path}': x has shape {x.shape} and dtype {x.dtype}; it must be numbers, examples first.")
     if y.ndim != 1 or len(x) != len(y):
         raise DataError(f"'{path}': x has {len(x)} examples and y has shape {y.shape}; y must be one label an example.")
@@ -105,8 +115,22 @@ def _check(path: Path, x: Array, y: Array) -> None:
         raise DataError(
             f"'{path}': {bad} of {x.size} inputs are NaN or infinite. Clean the data: initialisation cannot cure it."
         )
+    _check_spread(path, x, y)
     if y.min() < 0 or y.max() >= len(y):
         raise DataError(f"'{path}': labels run from {y.min()} to {y.max()}; they must be 0 to classes - 1.")
+
+
+def _check_spread(path: Path, x: Array, y: Array) -> None:
+    """Refuse inputs that cannot be standardised, and labels of which no part but one would have any."""
+    low, high = float(x.min()), float(x.max())
+    if low == high:
+        raise DataError(f"'{path}': every input is {low:g}, so there is nothing to learn from. Give real inputs.")
+    if max(-low, high) > _LARGEST:
+        raise DataError(f"'{path}': inputs reach {max(-low, high):.3g}. Scale them to at most {_LARGEST:g}.")
+    if (most := int(np.unique(y, return_counts=True)[1].max())) < _EXAMPLES:
+        raise DataError(
+            f"'{path}': no class has more than {most} examples; {_EXAMPLES} are needed to train and validate on a class."
+        )
 
 
 def _split(name: str, x: Array, y: Array) -> Task:
