@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from firstlight.errors import OptionError
 from firstlight.random import Law, Normal, TruncatedNormal, Uniform, fill
 
 COUNT = 2**26
@@ -61,7 +62,7 @@ def bench(*, count: int = COUNT, rounds: int = 3) -> Iterator[BenchRow]:
         rounds: counted rounds; the median is reported.
     """
     for dtype_name, dtype in DTYPES.items():
-        tensor = torch.empty(count, dtype=dtype)
+        tensor = _empty(count, dtype)
         for kind, (law, theirs) in KINDS.items():
             fills = {
                 "firstlight": partial(fill, tensor, law, seed=0, name="bench"),
@@ -70,6 +71,15 @@ def bench(*, count: int = COUNT, rounds: int = 3) -> Iterator[BenchRow]:
             }
             speeds = {name: count / seconds / 1e9 for name, seconds in _in_turn(fills, rounds).items()}
             yield BenchRow(kind, dtype_name, count, torch.get_num_threads(), **speeds)
+
+
+def _empty(count: int, dtype: torch.dtype) -> torch.Tensor:
+    try:
+        return torch.empty(count, dtype=dtype)
+    except RuntimeError as error:
+        raise OptionError(
+            f"{count} values do not fit into memory. Give a smaller count. Nothing was measured."
+        ) from error
 
 
 def cold_start() -> float:

@@ -122,9 +122,10 @@ def doctor(
         model = found.build(seed)
         return model if recipe is None else initialize(model, recipe, seed=seed)
 
-    inputs, labels = data.batch(BATCH, seed=seed % 2**63)
+    model = build(given)
+    inputs, labels = data.batch(BATCH, seed=seed)
     tell("measure", 0, 1, "")
-    before = diagnose(build(given), inputs, target=labels)
+    before = diagnose(model, inputs, target=labels)
     tell("measure", 1, 1, "")
     tell("prescribe", 0, 1, "")
     prescription = before.prescribe(seed=seed)

@@ -1,6 +1,7 @@
 """The command line: data on stdout, one clear line for every error, the right exit codes, nothing left behind."""
 
 import json
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -48,6 +49,35 @@ class Extra(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.alpha = torch.nn.Parameter(torch.zeros(3))
+
+class Quits(Net):
+    def forward(self, x):
+        raise SystemExit(0)
+
+class Frozen(Net):
+    def __init__(self):
+        super().__init__()
+        self.requires_grad_(False)
+
+class Sparse(Net):
+    def __init__(self):
+        super().__init__()
+        self.links = torch.nn.Parameter(torch.eye(3).to_sparse())
+
+class Half(Net):
+    def __init__(self):
+        super().__init__()
+        self.half()
+
+class Empty(torch.nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10]
+
+def scripted():
+    return torch.jit.script(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)))
+
+def wordy():
+    raise ValueError("a\\nb" + "x" * 5000)
 
 def broken():
     raise KeyError("no such thing")
@@ -157,6 +187,13 @@ def bad_files() -> None:
     Path("half.yaml").write_text(fl.plan(load("mlp:depth=3").build(), "he").to_yaml()[:700])
     fl.plan(load("mlp:depth=3").build(), "he").save("other.yaml")
     Path("taken.html").write_text("mine")
+    Path("folder.py").mkdir()
+    Path("zeros.bin").write_bytes(bytes(64))
+    Path("cut.npz").write_bytes(Path("nan.npz").read_bytes()[:500])
+    Path("binary.yaml").write_bytes(bytes(range(256)))
+    Path("empty.yaml").write_bytes(b"")
+    np.savez("flat.npz", x=np.ones((40, 64)), y=np.zeros(40, int))
+    np.savez("rare.npz", x=np.arange(40 * 64.0).reshape(40, 64), y=np.arange(40))
 
 
 BAD = [
@@ -193,20 +230,51 @@ BAD = [
     ("gains tanhh", "Did you mean 'tanh'"),
     ("gains --param 2", "needs the name"),
     ("bench --count 0", "must both be >= 1"),
+    ("bench --count 99999999999999999", "do not fit into memory"),
+    ("plan folder.py:Net", "is a folder"),
+    ("plan zeros.bin:Net", "there is no module"),
+    ("plan mlp:depth=99999999999999999999", "cannot be built"),
+    ("plan mlp:depth=nan", "must be a whole number"),
+    ("plan mlp:init=hee", "Did you mean 'he'"),
+    ("plan net.py:wordy", "raised ValueError at net.py"),
+    ("plan mlp: --recipe binary.yaml", "is not a text file"),
+    ("plan mlp: --recipe empty.yaml", "empty.yaml:1: not a plan"),
+    ("plan mlp: --recipe normal:std=nan", "must be a finite number"),
+    ("init mlp:init=hee --recipe he -o m.safetensors", "Did you mean 'he'"),
+    ("init net.py:Sparse --recipe he -o m.safetensors", "is sparse"),
+    ("init net.py:Half --recipe normal:std=1e6 -o m.safetensors", "too large for float16"),
+    ("init mlp: --recipe he -o m.safetensors --seed 18446744073709551616", "0 <= seed < 2**64"),
+    ("init mlp: --recipe he -o m.safetensors --seed 1.5", "--seed"),
+    ("diagnose net.py:Quits", "SystemExit: 0"),
+    ("diagnose net.py:Half", "give batch.to(torch.float16)"),
+    ("diagnose net.py:scripted", "TorchScript"),
+    ("diagnose mlp: --seed 99999999999999999999999", "0 <= seed < 2**64"),
+    ("diagnose mlp: --data cut.npz", "is not a whole .npz file"),
+    ("diagnose mlp: --data flat.npz", "every input is 1"),
+    ("diagnose mlp: --data rare.npz", "4 are needed"),
+    ("diagnose gpt:", "is not token numbers"),
+    ("doctor net.py:Frozen --steps 2", "no parameter that can learn"),
+    ("doctor net.py:Empty --steps 2", "no parameter that can learn"),
+    ("race --model net.py:Quits", "forward failed"),
+    ("race --lr nan", "must be a number > 0"),
+    ("recipes ''", "is not a recipe"),
 ]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize(("line", "message"), BAD, ids=[line for line, _ in BAD])
 def test_bad_input_is_one_line_and_changes_nothing(
     line: str, message: str, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     bad_files()
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    assert run(line.split()) == 2
+    assert run(shlex.split(line)) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("error: ")
     assert printed.err.count("\n") == 1
+    assert len(printed.err) < 700
+    assert "not foreseen" not in printed.err
     assert message in printed.err
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 

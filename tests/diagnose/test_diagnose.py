@@ -217,6 +217,12 @@ def test_a_healthy_model_gets_a_plan_that_keeps_everything() -> None:
     assert all(row.kept for row in diagnosis.prescribe())
 
 
+def test_a_model_without_tensors_gets_an_empty_plan() -> None:
+    diagnosis = fl.diagnose(nn.Sequential(nn.Flatten(), nn.Softmax(1)), INPUTS, target=LABELS % 4)
+    assert diagnosis.healthy
+    assert len(diagnosis.prescribe()) == 0
+
+
 def test_a_diagnosis_is_plain_json() -> None:
     data = fl.diagnose(build(DEEP + "relu", "xavier"), INPUTS, target=LABELS).to_json()
     assert data["healthy"] is False

@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
         return _fail("interrupted. No file was changed.", 130)
     except typer.Exit as leave:
         return leave.exit_code
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if debug:
             raise
         usage = getattr(error, "format_message", None)  # what typer raises for wrong usage, under either of its parsers

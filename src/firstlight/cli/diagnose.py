@@ -13,12 +13,13 @@ def command(target: Target, data: Data = "digits", seed: Seed = 0, as_json: Json
     from firstlight.plan import initialize
     from firstlight.race import task
 
-    batch = task(data).batch(BATCH, seed=seed)
+    examples = task(data)
     found = load(target)
     model = found.build(seed)
     if found.init is not None:
         initialize(model, found.init, seed=seed)
-    diagnosis = diagnose(model, batch[0], target=batch[1])
+    inputs, labels = examples.batch(BATCH, seed=seed)
+    diagnosis = diagnose(model, inputs, target=labels)
     if as_json:
         emit({"target": target, "task": data, "seed": seed, **diagnosis.to_json()})
     else:

@@ -19,10 +19,10 @@ def command(
 
     if param is not None and name is None:
         raise OptionError("--param needs the name of an activation. Give one, such as 'firstlight gains leaky_relu'.")
-    chosen = [canonical(name)] if name else sorted(ACTIVATIONS)
+    chosen = [canonical(name)] if name is not None else sorted(ACTIVATIONS)
     rows = [_row(word, param) for word in chosen]
     if as_json:
-        emit(rows[0] if name else rows)
+        emit(rows if name is None else rows[0])
         return
     from rich.table import Table
 

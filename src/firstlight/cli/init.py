@@ -24,10 +24,14 @@ def command(
     """Give a model the weights of a recipe and write them to a checkpoint."""
     check_writable(output, force=force)
     from firstlight.model.targets import load
-    from firstlight.plan import initialize
+    from firstlight.plan import initialize, plan
     from firstlight.random import STREAM_VERSION
 
-    model = initialize(load(target).build(), recipe, seed=seed)
+    found = load(target)
+    model = found.build()
+    if found.init is not None:
+        plan(model, found.init)  # not used here, but a word that means nothing is a mistake
+    initialize(model, recipe, seed=seed)
     metadata = {"format": "pt", "recipe": recipe, "seed": str(seed), "stream_version": str(STREAM_VERSION)}
     path = write_whole(output, _bytes(model, metadata), force=force)
     count = sum(tensor.numel() for tensor in model.state_dict().values())

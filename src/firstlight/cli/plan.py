@@ -31,7 +31,10 @@ def command(
     from firstlight.model.targets import load
     from firstlight.plan import plan
 
-    model = load(target).build()
+    found = load(target)
+    model = found.build()
+    if found.init is not None:
+        plan(model, found.init)  # not used here, but a word that means nothing is a mistake
     made = plan(model, recipe, keep=keep or ())
     other = None if diff is None else plan(model, diff, keep=keep or ())
     if save is not None:

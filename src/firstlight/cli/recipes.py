@@ -15,7 +15,7 @@ def command(
     """List the recipes, or explain one."""
     from firstlight.recipes import RECIPES, parse
 
-    chosen = [parse(name)] if name else [RECIPES[key] for key in sorted(RECIPES)]
+    chosen = [parse(name)] if name is not None else [RECIPES[key] for key in sorted(RECIPES)]
     data = [
         {
             "name": recipe.name,
@@ -28,9 +28,9 @@ def command(
         for recipe in chosen
     ]
     if as_json:
-        emit(data[0] if name else data)
+        emit(data if name is None else data[0])
         return
-    if name:
+    if name is not None:
         recipe = chosen[0]
         prose(f"{recipe.name}: {recipe.summary}")
         for label, text in (("formula", recipe.formula), ("paper", recipe.paper), ("use", recipe.use)):

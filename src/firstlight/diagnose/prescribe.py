@@ -49,8 +49,8 @@ def prescribe(
 
     The start as it is, whose findings and signals are given, is kept unless a candidate has fewer or milder findings.
     """
-    kept = Plan(KEEP, plan(question.model, CANDIDATES[0], keep="*").rows)
-    if not found:
+    kept = Plan(KEEP, plan(question.model, CANDIDATES[0], keep="*").rows if _has_tensors(question.model) else ())
+    if not found or not kept.rows:
         return kept, ()
     as_it_is = Candidate(KEEP, score(found, signals), tuple(finding.kind for finding in found))
     tried: list[tuple[Candidate, Plan | None]] = []
@@ -79,6 +79,10 @@ def score(findings: tuple[Finding, ...], signals: Signals) -> float:
     return _penalty(findings) + sum(
         _spread([value(row) for row in signals]) for value in (_signal, lambda row: row.gradient_std, _difference)
     )
+
+
+def _has_tensors(model: nn.Module) -> bool:
+    return any(True for _ in (*model.parameters(), *model.buffers()))
 
 
 def _penalty(findings: tuple[Finding, ...]) -> float:

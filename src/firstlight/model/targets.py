@@ -32,7 +32,7 @@ class Target:
         What `init` names is not applied here: the model is as its own constructor leaves it.
 
         Raises:
-            TargetError: if the user's code raises or does not return an nn.Module.
+            TargetError: if the user's code raises or does not return an nn.Module, or a built-in is too large for memory.
             OptionError: if the built-in's options do not go together, or the seed is not in range.
         """
         if not 0 <= seed < 2**64:
@@ -83,4 +83,14 @@ def load(text: str) -> Target:
 def _built_in(text: str, entry: BuiltIn, rest: str) -> Target:
     values = spec.parse(f"target '{entry.name}'", rest, (*entry.options, INIT), tail="init")
     init: str | None = values.pop("init")
-    return Target(text, init, lambda: entry.build(values))
+
+    def make() -> nn.Module:
+        try:
+            return entry.build(values)
+        except (MemoryError, OverflowError, RuntimeError) as error:
+            what = " ".join(str(error).split())[:300].rstrip(".")
+            raise TargetError(
+                f"target '{text}' cannot be built: {what}. Make it smaller. Nothing was built."
+            ) from error
+
+    return Target(text, init, make)

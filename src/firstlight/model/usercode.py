@@ -22,6 +22,8 @@ _numbers = itertools.count()
 def from_file(text: str, path: str, attribute: str) -> Callable[[], nn.Module]:
     """Return the builder that `attribute` of the Python file names. The file is run once, now."""
     file = Path(path)
+    if file.is_dir():
+        raise TargetError(f"target '{text}': '{path}' is a folder, not a Python file.")
     if not file.is_file():
         near = did_you_mean(file.name, (p.name for p in file.parent.glob("*.py"))) if file.parent.is_dir() else ""
         raise TargetError(f"target '{text}': there is no file '{path}'.{near}")
@@ -115,5 +117,5 @@ def _one_line(text: str, doing: str, file: str, shown: str) -> Iterator[None]:
             error.lineno if isinstance(error, SyntaxError) and error.filename == file else lines[-1] if lines else None
         )
         where = f" at {shown}:{line}" if line else ""
-        what = " ".join(str(error).split()) or "no message"
+        what = " ".join(str(error).split())[:300] or "no message"
         raise TargetError(f"target '{text}': {doing} raised {type(error).__name__}{where}: {what}") from error

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from firstlight._version import __version__
-from firstlight.doctor import BATCH, Checkup
+from firstlight.doctor import Checkup
 from firstlight.files import check_writable, write_whole
 from firstlight.random import STREAM_VERSION
 from firstlight.report import cells, curves
@@ -79,10 +79,11 @@ def render(checkup: Checkup, lang: str = "en", *, command: str | None = None) ->
 
 def _filled(words: Mapping[str, str], checkup: Checkup) -> dict[str, str]:
     """Return the texts with the numbers of this checkup in them."""
+    examples = len(checkup.before.question.batch)
     numbers: dict[str, dict[str, Any]] = {
         "title": {"target": checkup.target},
-        "signals_text": {"count": BATCH, "task": checkup.task},
-        "signals_text_healthy": {"count": BATCH, "task": checkup.task},
+        "signals_text": {"count": examples, "task": checkup.task},
+        "signals_text_healthy": {"count": examples, "task": checkup.task},
         "curves_text": {"grid": cells.grid(checkup)},
         "grid_summary": {"count": len(checkup.race.rows)},
         "plan_caption": {"recipe": checkup.plan.recipe, "count": len(checkup.plan)},
