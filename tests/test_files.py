@@ -55,6 +55,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
 def test_a_killed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     """The process is killed when half of the new file is on the disk."""
+    (tmp_path / "a.bin").write_bytes(b"old")
     code = """
 import os, time
 from firstlight import files
@@ -64,6 +65,8 @@ class Half:
         self.file = real(*opened)
     def __enter__(self):
         return self
+    def __exit__(self, *_):
+        self.file.close()
     def write(self, data):
         self.file.write(data[: len(data) // 2])
         self.file.flush()
