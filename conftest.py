@@ -1,8 +1,15 @@
-"""Files that import JAX or Keras are tested in processes of their own, by tests/integrations/test_other_libraries.py."""
+"""Files that are not looked through for doctests, because they import what is not everywhere.
+
+Those with JAX or Keras are tested in processes of their own, by tests/integrations/test_other_libraries.py; those with triton
+by tests/random/test_triton.py.
+"""
 
 collect_ignore = [
     "src/firstlight/integrations/jax.py",
     "src/firstlight/integrations/keras.py",
     "tests/integrations/jax_checks.py",
     "tests/integrations/keras_checks.py",
+    "src/firstlight/random/triton_double.py",
+    "src/firstlight/random/triton_fill.py",
+    "src/firstlight/random/triton_kernels.py",
 ]

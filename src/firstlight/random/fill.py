@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from firstlight.errors import DtypeError, OptionError
+from firstlight.random.devices import kernel_dtypes, maker
 from firstlight.random.laws import Law
 from firstlight.random.parameters import Parameters, parameters
 from firstlight.random.stream import key
 from firstlight.random.threads import spread
-
-_KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 
 
 @torch.no_grad()
@@ -61,16 +60,16 @@ def fill(
         )
     starts, length = _runs(tensor, name, shape, offset)
     rule = parameters(law, 53 if tensor.dtype == torch.float64 else 32)
-    made = torch.float64 if rule.double else tensor.dtype if tensor.dtype in _KERNEL_DTYPES else torch.float32
     numbers = _rounded(rule, np.dtype("float64" if rule.double else "float32"), name)
     stream_key = key(seed, name)
     if tensor.device.type == "meta" or tensor.numel() == 0:
         return tensor
-    if made == tensor.dtype and tensor.device.type == "cpu" and tensor.is_contiguous():
+    device, made = _where_and_as(tensor, rule, numbers, length)
+    if made == tensor.dtype and tensor.device == device and tensor.is_contiguous():
         _run_kernel(tensor, rule, numbers, stream_key, starts, length)
         torch.autograd.graph.increment_version(tensor)
         return tensor
-    values = torch.empty(tensor.shape, dtype=made)
+    values = torch.empty(tensor.shape, dtype=made, device=device)
     _run_kernel(values, rule, numbers, stream_key, starts, length)
     return tensor.copy_(values if tensor.dtype == torch.float64 else values.to(torch.float32))
 
@@ -111,6 +110,24 @@ def _rounded(rule: Parameters, dtype: "np.dtype[Any]", name: str) -> "np.ndarray
     return numbers
 
 
+def _where_and_as(
+    tensor: torch.Tensor, rule: Parameters, numbers: "np.ndarray[Any, Any]", length: int
+) -> tuple[torch.device, torch.dtype]:
+    """Return the device that makes the values, and the dtype it makes them in."""
+    for device in (maker(tensor.device), torch.device("cpu")):
+        made = (
+            torch.float64 if rule.double else tensor.dtype if tensor.dtype in kernel_dtypes(device) else torch.float32
+        )
+        if device.type == "cpu":
+            break
+        from firstlight.random.triton_fill import proven
+
+        with torch.cuda.device(device):
+            if proven(device, made, rule, numbers, length, _run_kernel):
+                break
+    return device, made
+
+
 def _run_kernel(
     tensor: torch.Tensor,
     rule: Parameters,
@@ -119,7 +136,13 @@ def _run_kernel(
     starts: "np.ndarray[Any, Any]",
     length: int,
 ) -> None:
-    """Write the values into a contiguous CPU tensor of a kernel's dtype, on as many threads as torch uses."""
+    """Write the values into a contiguous tensor of a kernel's dtype, on its CUDA device or on as many threads as torch uses."""
+    if tensor.is_cuda:
+        from firstlight.random.triton_fill import run
+
+        with torch.cuda.device(tensor.device):
+            run(tensor, rule, numbers, stream_key, starts, length)
+        return
     kernel, out = _kernel(tensor.detach().reshape(-1))
     low, high = np.uint32(stream_key & 0xFFFFFFFF), np.uint32(stream_key >> 32)
     split = np.uint64(rule.split) if rule.double else np.uint32(rule.split)
