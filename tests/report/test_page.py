@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import Tensor, nn
 
@@ -160,3 +161,11 @@ def test_what_no_recipe_mends_is_not_called_healthy(checkup: fl.Checkup) -> None
     page = report.render(replace(checkup, plan=kept, after=checkup.before), "en")
     assert f"No recipe leaves fewer than its {len(checkup.before.findings)} findings" in page
     assert "healthy start" not in page
+
+
+def test_the_page_counts_the_examples_that_were_measured(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    np.savez(tmp_path / "few.npz", x=generator.normal(size=(60, 1, 8, 8)), y=np.arange(60) % 3)
+    few = fl.doctor("mlp:depth=2,width=8", str(tmp_path / "few.npz"), optimizers=["sgd"], lrs=[0.01], steps=2)
+    assert "over 42 real examples" in report.render(few)
+    assert "42件" in report.render(few, "ja")
