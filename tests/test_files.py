@@ -94,8 +94,13 @@ def test_a_written_file_has_the_usual_rights(tmp_path: Path) -> None:
 def test_an_interrupted_command_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("old")
     words = ["doctor", "mlp:depth=20,width=64", "-o", "report.html", "--force"]
-    child = subprocess.Popen([sys.executable, "-m", "firstlight", *words], cwd=tmp_path, stderr=subprocess.PIPE)
-    time.sleep(1.5)
+    code = "from firstlight.cli import main\nprint('ready', flush=True)\nmain()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.read(5) == b"ready"
+    time.sleep(1)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert (child.returncode, said) == (130, b"interrupted. No file was changed.\n")

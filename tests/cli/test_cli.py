@@ -1,7 +1,9 @@
 """The command line: data on stdout, one clear line for every error, the right exit codes, nothing left behind."""
 
+import contextlib
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -294,3 +296,17 @@ def test_an_interrupt_leaves_nothing_and_exits_130(
     assert run(["doctor", "mlp:depth=3,width=16"]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not (folder / "report.html").exists()
+
+
+def test_an_interrupt_that_a_library_swallows_is_still_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swallows(*_: Any, **__: Any) -> Any:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RecursionError("half imported")
+
+    monkeypatch.setattr(import_module("firstlight.doctor"), "find_task", swallows)
+    assert run(["doctor", "mlp:depth=3,width=16"]) == 130
+    assert capsys.readouterr().err == "interrupted. No file was changed.\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

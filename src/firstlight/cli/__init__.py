@@ -4,9 +4,12 @@ Data go to stdout, messages to stderr. Exit codes: 0 done, 1 findings, 2 an erro
 is one line; `--debug` shows the trace.
 """
 
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -59,6 +62,11 @@ def run(arguments: Sequence[str]) -> int:
     debug = len(words) < len(arguments)
     if not words:
         return _fail("no command was given. See 'firstlight --help'.", 2)
+    with _interrupts() as seen:
+        return _run(words, seen, debug=debug)
+
+
+def _run(words: Sequence[str], seen: Sequence[int], *, debug: bool) -> int:
     try:
         result = app(words, standalone_mode=False)
     except FirstlightError as error:
@@ -70,6 +78,8 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Exit as leave:
         return leave.exit_code
     except (Exception, SystemExit) as error:
+        if seen:
+            return _fail("interrupted. No file was changed.", 130)
         if debug:
             raise
         usage = getattr(error, "format_message", None)  # what typer raises for wrong usage, under either of its parsers
@@ -80,6 +90,26 @@ def run(arguments: Sequence[str]) -> int:
     if result == 130:  # what typer returns for an interrupt
         return _fail("interrupted. No file was changed.", 130)
     return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def _interrupts() -> Iterator[Sequence[int]]:
+    """Yield a list in which an interrupt is noted: libraries swallow one while they are imported, and fail later on."""
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield seen
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _fail(message: str, code: int) -> int:
