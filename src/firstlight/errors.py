@@ -36,6 +36,10 @@ class UnclaimedParameterError(PlanError):
     """A parameter or buffer matches no rule of the recipe."""
 
 
+class RecipeError(PlanError):
+    """A recipe does not fit the model it is asked for."""
+
+
 class MeasureError(FirstlightError, RuntimeError):
     """A forward or backward pass over the model failed, or its batch does not fit."""
 

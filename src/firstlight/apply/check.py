@@ -117,7 +117,7 @@ def _check_draw(row: PlanRow, tensor: torch.Tensor) -> None:
         )
     for part in parts(row):
         try:
-            check(row.distribution, part.std, row.options)
+            check(row.distribution, part.std, part.options)
             _check_range(part.std, tensor.dtype)
             if tensor.is_floating_point():
                 _draw_nothing(row, part, tensor.dtype)

@@ -1,34 +1,37 @@
 """What of a tensor is drawn at once: the tensor, each of its slices, or each matrix of a distribution that needs one."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from firstlight.init.registry import DISTRIBUTIONS
+from firstlight.recipes.choice import Number
 from firstlight.recipes.row import PlanRow
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A box of the tensor along its axes, the name of its stream, and its std."""
+    """A box of the tensor along its axes, the name of its stream, its std and its options."""
 
     start: tuple[int, ...]
     shape: tuple[int, ...]
     name: str
     std: float | None
+    options: Mapping[str, Number]
 
 
 def parts(row: PlanRow) -> list[Part]:
     """Return the whole tensor under the row's name, or its slices, each a tensor of its own named `row/slice`."""
     if not row.slices:
-        return [Part((0,) * len(row.shape), row.shape, row.name, row.std)]
+        return [Part((0,) * len(row.shape), row.shape, row.name, row.std, row.options)]
     found = []
     for part in row.slices:
         start = tuple(part.start if axis == part.axis else 0 for axis in range(len(row.shape)))
         shape = tuple(part.stop - part.start if axis == part.axis else n for axis, n in enumerate(row.shape))
-        found.append(Part(start, shape, f"{row.name}/{part.name}", row.std if part.std is None else part.std))
+        std = row.std if part.std is None else part.std
+        found.append(Part(start, shape, f"{row.name}/{part.name}", std, {**row.options, **part.options}))
     return found
 
 
@@ -36,10 +39,10 @@ def draw(row: PlanRow, part: Part, tensor: torch.Tensor, seed: int) -> None:
     """Draw a part into a tensor of its shape. Where the values need a matrix, each is seen as (out, in, *kernel)."""
     law = DISTRIBUTIONS[row.distribution]
     if law.elementwise or not row.layout:
-        law(tensor, std=part.std, seed=seed, name=part.name, **row.options)
+        law(tensor, std=part.std, seed=seed, name=part.name, **part.options)
         return
     for view, name in _matrices(row.layout, part, tensor):
-        law(view, std=part.std, seed=seed, name=name, **row.options)
+        law(view, std=part.std, seed=seed, name=name, **part.options)
 
 
 def view_of(tensor: torch.Tensor, part: Part) -> torch.Tensor:

@@ -2,16 +2,19 @@
 
 from firstlight.recipes import edge_of_chaos, orthogonal, scaled, simple, torch_default  # noqa: F401 (registers them)
 from firstlight.recipes.choice import Choice, Context
+from firstlight.recipes.compose import Composition, compose
 from firstlight.recipes.recipe import RECIPES, Recipe, parse, register
 from firstlight.recipes.row import PlanRow, RowSlice
 
 __all__ = [
     "RECIPES",
     "Choice",
+    "Composition",
     "Context",
     "PlanRow",
     "Recipe",
     "RowSlice",
+    "compose",
     "parse",
     "register",
 ]

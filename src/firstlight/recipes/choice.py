@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from firstlight.model.tensors import TensorInfo
+from firstlight.model.tensors import Slice, TensorInfo
 
 KEEP = "keep"  # the distribution of a tensor that is left as it is
 RECOMPUTED = "recomputed"  # the distribution of a buffer that its module's own code computes
 
 WEIGHTS = ("weight", "output-weight", "recurrent-weight")
+TABLES = ("embedding", "position", "token")  # vectors that are looked up or put in, not multiplied
 
 Number = float | int | str | bool
 
@@ -18,7 +19,8 @@ class Choice:
     """The distribution, std and options of one tensor, and the reason in words with the numbers filled in.
 
     std: one number for the whole tensor, or one for each of its slices, in their order; None only where nothing is
-    drawn. sliced: whether each slice is drawn as a weight of its own.
+    drawn. sliced: whether each slice is drawn as a weight of its own. slices: where the parts are, if not as the tensor's
+    own. slice_options: for each slice, the options in which it differs.
     """
 
     distribution: str
@@ -26,13 +28,22 @@ class Choice:
     reason: str
     options: Mapping[str, Number] = field(default_factory=dict)
     sliced: bool = False
+    slices: tuple[Slice, ...] = ()
+    slice_options: tuple[Mapping[str, Number], ...] = ()
 
 
 class Context:
-    """All tensors of the model, and who stands next to whom."""
+    """All tensors of the model, and who stands next to whom.
 
-    def __init__(self, infos: Sequence[TensorInfo]) -> None:
+    asked: those that the recipe is to decide. by_rule: whether a rule of a composition names them.
+    """
+
+    def __init__(
+        self, infos: Sequence[TensorInfo], asked: Sequence[TensorInfo] | None = None, *, by_rule: bool = False
+    ) -> None:
         self.infos = tuple(infos)
+        self.asked = self.infos if asked is None else tuple(asked)
+        self.by_rule = by_rule
         self._by_owner: dict[str, list[TensorInfo]] = {}
         self._by_depth: dict[int, TensorInfo] = {}
         for info in self.infos:

@@ -32,6 +32,7 @@ class _SliceModel(_Strict):
     fan_out: _Size
     std: _Std | None = None
     axis: _Size = 0
+    options: dict[str, float | int | str | bool] = {}
 
 
 class _RowModel(_Strict):
@@ -106,7 +107,8 @@ def _plain(row: PlanRow) -> dict[str, Any]:
     data["shape"] = _Flow(data["shape"])
     if row.slices:
         data["slices"] = [
-            {k: v for k, v in part.items() if v is not None and (k, v) != ("axis", 0)} for part in data["slices"]
+            {k: v for k, v in part.items() if v is not None and (k, v) not in (("axis", 0), ("options", {}))}
+            for part in data["slices"]
         ]
     return data
 

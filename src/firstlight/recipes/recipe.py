@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from firstlight.errors import OptionError, did_you_mean
+from firstlight.errors import OptionError, RecipeError, did_you_mean
 from firstlight.model import spec
 from firstlight.model.spec import Option
 from firstlight.model.tensors import TensorInfo
@@ -19,11 +19,16 @@ from firstlight.recipes.choice import Choice, Context
 from firstlight.recipes.common import usual
 
 Rule = Callable[..., Choice | None]
+Refusal = Callable[..., str | None]  # a function of (context, **options): why the recipe does not fit, or None
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A named scheme: a function from a tensor and its context to a choice, with options, source and use."""
+    """A named scheme: a function from a tensor and its context to a choice, with options, source and use.
+
+    refuses: in words, what it does not fit; fits: the function that finds out. measures: whether its stds are corrected
+    on a batch (`calibrate.py`) once they are chosen.
+    """
 
     name: str
     rule: Rule
@@ -34,6 +39,9 @@ class Recipe:
     options: tuple[Option, ...] = ()
     together: Callable[..., object] | None = None  # raises OptionError for options that do not go together
     values: Mapping[str, Any] = field(default_factory=dict)
+    refuses: str = ""
+    fits: Refusal | None = None
+    measures: bool = False
 
     def __post_init__(self) -> None:
         checked = spec.check(f"recipe '{self.name}'", self.values, self.options)
@@ -53,6 +61,27 @@ class Recipe:
         """Return what the recipe decides for a tensor: its own rule, else the usual choice, else None."""
         return self.rule(info, context, **self.values) or usual(info)
 
+    def decide(
+        self, infos: Sequence[TensorInfo], asked: Sequence[TensorInfo], *, by_rule: bool = False
+    ) -> dict[str, Choice | None]:
+        """Return a choice, or None, for every tensor asked about, by name.
+
+        Raises:
+            RecipeError: if the recipe does not fit the model.
+        """
+        context = Context(infos, asked, by_rule=by_rule)
+        try:
+            reason = self.fits(context, **self.values) if self.fits is not None else None
+            if reason is None:
+                return {info.name: self.choose(info, context) for info in asked}
+        except Unfit as error:
+            reason = str(error)
+        raise RecipeError(f"recipe '{self}' does not fit this model: {reason} No parameter was changed.")
+
+
+class Unfit(Exception):  # noqa: N818 (it never leaves this package)
+    """Raised by a rule that meets a tensor it cannot serve; `decide` turns it into a RecipeError."""
+
 
 RECIPES: dict[str, Recipe] = {}
 
@@ -66,6 +95,9 @@ def register(
     use: str = "",
     options: Sequence[Option] = (),
     together: Callable[..., object] | None = None,
+    refuses: str = "",
+    fits: Refusal | None = None,
+    measures: bool = False,
 ) -> Callable[[Rule], Rule]:
     """Register the decorated function as the rule of a recipe that `parse` and `firstlight.plan` know by name.
 
@@ -76,14 +108,26 @@ def register(
         raise OptionError(f"recipe '{name}' is registered already. Choose another name.")
 
     def add(rule: Rule) -> Rule:
-        RECIPES[name] = Recipe(name, rule, summary, formula, paper, use, tuple(options), together)
+        RECIPES[name] = Recipe(
+            name,
+            rule,
+            summary,
+            formula,
+            paper,
+            use,
+            tuple(options),
+            together,
+            refuses=refuses,
+            fits=fits,
+            measures=measures,
+        )
         return rule
 
     return add
 
 
 def parse(text: str) -> Recipe:
-    """Return the recipe that a spec names, its options checked.
+    """Return the recipe that a spec names, its options checked. Plugins are asked for names that are not built in.
 
     Args:
         text: a name, or `name:option=value,option=value`.
@@ -95,10 +139,11 @@ def parse(text: str) -> Recipe:
         >>> str(parse("normal:std=0.02")), str(parse("he"))
         ('normal:std=0.02', 'he')
     """
+    from firstlight.recipes.plugins import names, plug_in
+
     name, options = spec.split(text)
-    if name not in RECIPES:
-        raise OptionError(
-            f"'{name}' is not a recipe. Choose one of {', '.join(sorted(RECIPES))}.{did_you_mean(name, RECIPES)}"
-        )
+    if name not in RECIPES and not plug_in(name):
+        known = sorted({*RECIPES, *names()})
+        raise OptionError(f"'{name}' is not a recipe. Choose one of {', '.join(known)}.{did_you_mean(name, known)}")
     recipe = RECIPES[name]
     return recipe.with_options(**spec.parse(f"recipe '{name}'", options, recipe.options))

@@ -16,7 +16,7 @@ COLUMNS = ("name", "shape", "role", "fans", "distribution", "std", "found by", "
 class RowSlice:
     """A part of a packed tensor along one axis that is drawn as a weight of its own, named `row/slice`.
 
-    std is None when the row's std holds for it.
+    std is None when the row's std holds for it; options are those in which it differs from the row.
     """
 
     name: str
@@ -26,6 +26,7 @@ class RowSlice:
     fan_out: int
     std: float | None = None
     axis: int = 0
+    options: Mapping[str, Number] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +70,20 @@ class PlanRow:
         data: dict[str, Any] = {key: getattr(self, key) for key in self.__slots__}
         data["shape"], data["aliases"], data["options"] = list(self.shape), list(self.aliases), dict(self.options)
         data["slices"] = [{key: getattr(part, key) for key in part.__slots__} for part in self.slices]
+        for part in data["slices"]:
+            part["options"] = dict(part["options"])
         return data
 
     def cells(self) -> tuple[str, ...]:
         """Return the row as words for a table, in the order of COLUMNS."""
         fans = "" if self.fan_in is None else f"{self.fan_in}→{self.fan_out}"
         name = f"{self.name} (= {', '.join(self.aliases)})" if self.aliases else self.name
-        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+        options = ", ".join([*_pairs(self.options), *(f"{p.name}: {o}" for p in self.slices for o in _pairs(p.options))])
         distribution = f"{self.distribution}({options})" if options else self.distribution
         stds = [self.std] if self.std is not None else [part.std for part in self.slices]
         std = " ".join(f"{value:.4g}" for value in stds if value is not None) if self.distribution != "constant" else ""
         return (name, "×".join(map(str, self.shape)), self.role, fans, distribution, std, self.found_by, self.reason)
+
+
+def _pairs(options: Mapping[str, Number]) -> list[str]:
+    return [f"{key}={value}" for key, value in options.items()]

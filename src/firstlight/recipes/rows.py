@@ -7,24 +7,28 @@ import torch
 
 from firstlight.errors import DtypeError, OptionError, PlanError, UnclaimedParameterError, did_you_mean
 from firstlight.model.tensors import TensorInfo
-from firstlight.recipes.choice import KEEP, RECOMPUTED, Choice, Context, keep
+from firstlight.recipes.choice import KEEP, RECOMPUTED, Choice, keep
+from firstlight.recipes.compose import Composition
 from firstlight.recipes.recipe import Recipe
 from firstlight.recipes.row import PlanRow, RowSlice
 
 _KEPT = keep("kept: named by keep()")
 
 
-def rows_of(recipe: Recipe, infos: Sequence[TensorInfo], patterns: Sequence[str]) -> list[PlanRow]:
+def rows_of(
+    recipe: Recipe | Composition, infos: Sequence[TensorInfo], patterns: Sequence[str]
+) -> list[PlanRow]:
     """Return one row for each tensor: kept if a pattern matches one of its names, else what the recipe chooses.
 
     Raises:
+        RecipeError: if the recipe does not fit the model.
         UnclaimedParameterError: if the recipe has no rule for a tensor that is not kept.
         DtypeError: if a parameter that is not kept cannot be drawn into.
         OptionError: if a pattern matches nothing.
     """
     kept = _matching(patterns, infos)
-    context = Context(infos)
-    choices = [_KEPT if info.name in kept else recipe.choose(info, context) for info in infos]
+    chosen = recipe.decide(infos, [info for info in infos if info.name not in kept])
+    choices = [_KEPT if info.name in kept else chosen[info.name] for info in infos]
     _refuse_unclaimed(infos, choices, recipe)
     pairs = [(info, choice) for info, choice in zip(infos, choices, strict=True) if choice is not None]
     for info, choice in pairs:
@@ -74,7 +78,9 @@ def _matching(patterns: Sequence[str], infos: Sequence[TensorInfo]) -> set[str]:
     return kept
 
 
-def _refuse_unclaimed(infos: Sequence[TensorInfo], choices: Sequence[Choice | None], recipe: Recipe) -> None:
+def _refuse_unclaimed(
+    infos: Sequence[TensorInfo], choices: Sequence[Choice | None], recipe: Recipe | Composition
+) -> None:
     left = [info for info, choice in zip(infos, choices, strict=True) if choice is None]
     if left:
         shown = ", ".join(f"'{info.name}' {info.shape}" for info in left[:3]) + (", …" if len(left) > 3 else "")
@@ -102,10 +108,12 @@ def _refuse_dtype(info: TensorInfo, choice: Choice) -> None:
 
 
 def _row(info: TensorInfo, choice: Choice) -> PlanRow:
-    stds = choice.std if isinstance(choice.std, tuple) else (None,) * len(info.slices)
+    parts = choice.slices or info.slices
+    stds = choice.std if isinstance(choice.std, tuple) else (None,) * len(parts)
+    options = choice.slice_options or ({},) * len(parts)
     slices = tuple(
-        RowSlice(part.name, part.start, part.stop, part.fan_in, part.fan_out, std, part.axis)
-        for part, std in zip(info.slices, stds, strict=True)
+        RowSlice(part.name, part.start, part.stop, part.fan_in, part.fan_out, std, part.axis, dict(own))
+        for part, std, own in zip(parts, stds, options, strict=True)
     )
     return PlanRow(
         name=info.name,
@@ -122,6 +130,6 @@ def _row(info: TensorInfo, choice: Choice) -> PlanRow:
         is_buffer=info.is_buffer,
         padding_idx=None if choice.distribution in (KEEP, RECOMPUTED) else info.padding_idx,
         aliases=info.aliases,
-        slices=slices if choice.sliced or isinstance(choice.std, tuple) else (),
+        slices=slices if choice.sliced or choice.slices or isinstance(choice.std, tuple) else (),
         layout=info.layout,
     )

@@ -1,4 +1,4 @@
-"""Recipes that give every weight the same distribution, whatever its fans: zeros, normal, uniform."""
+"""Recipes that give every weight the same distribution, whatever its fans: zeros, constant, normal, uniform."""
 
 import math
 
@@ -19,7 +19,19 @@ _ALL = (*WEIGHTS, "embedding", "position", "token")
 )
 def zeros(info: TensorInfo, context: Context) -> Choice | None:
     """Choose 0 for weights; the usual choices are 0 for biases already."""
-    return constant(0.0, f"{info.role}: 0, so that all units of the layer are alike") if info.role in _ALL else None
+    return constant(0.0, f"{info.role}: 0, so that all units of the layer are alike") if _takes(info, context) else None
+
+
+@register(
+    "constant",
+    summary="one value for every weight; in a rule, for whatever the rule names",
+    formula="W = value",
+    use="In rules: a gate's or a scale's start. As a whole recipe, to see why units that are alike learn alike.",
+    options=(Option("value", 1.0, "the value"),),
+)
+def constant_value(info: TensorInfo, context: Context, *, value: float) -> Choice | None:
+    """Choose the value for weights, embeddings, and what a rule names."""
+    return constant(value, f"{info.role}: {value:g}, as given") if _takes(info, context) else None
 
 
 @register(
@@ -31,7 +43,12 @@ def zeros(info: TensorInfo, context: Context) -> Choice | None:
 )
 def normal(info: TensorInfo, context: Context, *, std: float) -> Choice | None:
     """Choose N(0, std²) for weights and embeddings."""
-    return Choice("normal", std, f"{info.role}: std = {std:g}, as given") if info.role in _ALL else None
+    return Choice("normal", std, f"{info.role}: std = {std:g}, as given") if _takes(info, context) else None
+
+
+def _takes(info: TensorInfo, context: Context) -> bool:
+    """Whether a recipe without a formula decides: for weights and embeddings, and for all that a rule names."""
+    return info.role in _ALL or (context.by_rule and not info.is_buffer)
 
 
 def _bounds(low: float | None, high: float | None, std: float | None) -> tuple[float, float]:
@@ -62,7 +79,7 @@ def uniform(
     info: TensorInfo, context: Context, *, low: float | None, high: float | None, std: float | None
 ) -> Choice | None:
     """Choose U(low, high) for weights and embeddings."""
-    if info.role not in _ALL:
+    if not _takes(info, context):
         return None
     low, high = _bounds(low, high, std)
     options = {"mean": (low + high) / 2} if low + high else {}
