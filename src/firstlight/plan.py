@@ -13,7 +13,7 @@ from firstlight.errors import FileError, PlanError, did_you_mean
 from firstlight.files import write_whole
 from firstlight.model.roles import read
 from firstlight.random import STREAM_VERSION
-from firstlight.recipes import Composition, PlanRow, Recipe, parse
+from firstlight.recipes import PlanRow, Recipe, parse
 from firstlight.recipes.row import COLUMNS, SCHEMA
 from firstlight.recipes.rows import rows_fitting, rows_of
 

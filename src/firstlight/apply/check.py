@@ -142,7 +142,7 @@ def _draw_nothing(row: PlanRow, part: Part, dtype: torch.dtype) -> None:
                 "Give a letter an axis: one o, one i, k for the kernel's, b for weights side by side."
             )
         one = tuple(1 if letter == "b" else n for letter, n in zip(row.layout, part.shape, strict=True))
-        part = Part(part.start, one, part.name, part.std)  # the matrices side by side are alike
+        part = Part(part.start, one, part.name, part.std, part.options)  # the matrices side by side are alike
     draw(row, part, torch.empty(part.shape, dtype=dtype, device="meta"), seed=0)
 
 

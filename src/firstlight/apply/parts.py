@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -19,7 +19,7 @@ class Part:
     shape: tuple[int, ...]
     name: str
     std: float | None
-    options: Mapping[str, Number]
+    options: Mapping[str, Number] = field(default_factory=dict)
 
 
 def parts(row: PlanRow) -> list[Part]:

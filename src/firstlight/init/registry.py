@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from firstlight.errors import OptionError, did_you_mean
-from firstlight.init import basic, structured
+from firstlight.init import basic, patterns, structured
 from firstlight.random import Law, Normal, Uniform, fill
 
 Check = Callable[[str, Any], None]
@@ -26,6 +26,7 @@ class Distribution:
     options: Mapping[str, Check] = field(default_factory=dict)
     has_std: bool = True
     elementwise: bool = False
+    needs: tuple[str, ...] = ()  # options that have no default
 
     def __call__(self, tensor: Tensor, *, std: float | None, seed: int, name: str, **options: Any) -> Tensor:
         """Fill the tensor in place and return it."""
@@ -49,6 +50,9 @@ def check(distribution: str, std: float | None, options: Mapping[str, Any]) -> N
         raise OptionError(f"distribution '{distribution}': std = {std}, must be a number >= 0. Nothing was written.")
     if not found.has_std and std:
         raise OptionError(f"distribution '{distribution}': std = {std}, but a constant has none. Nothing was written.")
+    missing = [name for name in found.needs if name not in options]
+    if missing:
+        raise OptionError(f"distribution '{distribution}' needs the option '{missing[0]}'. Nothing was written.")
     for name, value in options.items():
         if name not in found.options:
             takes = ", ".join(found.options) or "none"
@@ -79,6 +83,16 @@ def _share(what: str, value: Any) -> None:
 def _groups(what: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise OptionError(f"{what} = {value!r}, must be a whole number >= 1. Nothing was written.")
+
+
+def _word(what: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise OptionError(f"{what} = {value!r}, must be a word. Nothing was written.")
+
+
+def _side(what: str, value: Any) -> None:
+    if value not in patterns.SIDES:
+        raise OptionError(f"{what} = {value!r}, must be one of {', '.join(patterns.SIDES)}. Nothing was written.")
 
 
 def _mirror(what: str, value: Any) -> None:
@@ -146,6 +160,65 @@ def _sparse(tensor: Tensor, *, std: float, seed: int, name: str, sparsity: float
     return structured.sparse_(tensor, sparsity, std / math.sqrt(kept) if kept else 0.0, seed=seed, name=name)
 
 
+def _hadamard(tensor: Tensor, *, std: float, seed: int, name: str) -> Tensor:
+    rows, columns = tensor.shape[:2]
+    filled = columns if rows > columns else 1  # entries of a row that are not zero
+    size = patterns.hadamard_scale(rows, columns) * math.sqrt(filled / max(math.prod(tensor.shape[1:]), 1))
+    return patterns.hadamard_(tensor, std / size if size else 0.0)
+
+
+def _connected(tensor: Tensor, *, std: float, seed: int, name: str, connections: int = 15) -> Tensor:
+    inputs = math.prod(tensor.shape[1:])
+    scale = std * math.sqrt(max(inputs, 1) / min(connections, max(inputs, 1)))
+    return patterns.connected_(tensor, connections, scale, seed=seed, name=name)
+
+
+def _mimetic(
+    tensor: Tensor,
+    *,
+    std: float,
+    seed: int,
+    name: str,
+    factor: str,
+    side: patterns.Side,
+    heads: int = 1,
+    noise: float = 0.7,
+    identity: float = 0.7,
+) -> Tensor:
+    rows, width = tensor.shape[::-1] if side == "left" else tensor.shape
+    gain = std / patterns.mimetic_std(width, max(rows // heads, 1), noise, identity)
+    return patterns.mimetic_(
+        tensor, gain, factor=factor, side=side, heads=heads, noise=noise, identity=identity, seed=seed
+    )
+
+
+def _log_prior(tensor: Tensor, *, std: float | None, seed: int, name: str, frequencies: str) -> Tensor:
+    return patterns.log_prior_(tensor, shares(frequencies))
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """Return the frequencies written as 'a/b/c', each above 0; they need not add up to 1.
+
+    Raises:
+        OptionError: if a part is not a number above 0.
+
+    Example:
+        >>> shares("9/1")
+        (9.0, 1.0)
+    """
+    try:
+        found = tuple(float(part) for part in text.split("/"))
+    except ValueError:
+        found = ()
+    if not found or not all(math.isfinite(share) and share > 0 for share in found):
+        raise OptionError(f"frequencies = '{text}', must be numbers above 0 with / between them. Nothing was written.")
+    return found
+
+
+def _frequencies(what: str, value: Any) -> None:
+    shares(str(value))
+
+
 def _uniform_law(std: float, mean: float = 0.0) -> Law:
     return Uniform(mean - math.sqrt(3.0) * std, mean + math.sqrt(3.0) * std)
 
@@ -172,4 +245,12 @@ DISTRIBUTIONS: dict[str, Distribution] = {
     "sparse": Distribution(_sparse, {"sparsity": _share}),
     "identity": Distribution(_identity),
     "dirac": Distribution(_dirac, {"groups": _groups}),
+    "hadamard": Distribution(_hadamard),
+    "connected": Distribution(_connected, {"connections": _groups}),
+    "mimetic": Distribution(
+        _mimetic,
+        {"factor": _word, "side": _side, "heads": _groups, "noise": _number, "identity": _number},
+        needs=("factor", "side"),
+    ),
+    "log-prior": Distribution(_log_prior, {"frequencies": _frequencies}, has_std=False, needs=("frequencies",)),
 }

@@ -1,6 +1,21 @@
 """Recipes: named schemes that choose a distribution for every tensor of a model. They decide; apply/ writes."""
 
-from firstlight.recipes import edge_of_chaos, orthogonal, scaled, simple, torch_default  # noqa: F401 (registers them)
+from firstlight.recipes import (  # noqa: F401 (registers them)
+    adapters,
+    deep,
+    edge_of_chaos,
+    isometry,
+    mimetic,
+    mup,
+    orthogonal,
+    recurrent,
+    residual,
+    scaled,
+    simple,
+    siren,
+    torch_default,
+    transformers,
+)
 from firstlight.recipes.choice import Choice, Context
 from firstlight.recipes.compose import Composition, compose
 from firstlight.recipes.recipe import RECIPES, Recipe, parse, register

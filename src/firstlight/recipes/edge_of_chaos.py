@@ -59,7 +59,7 @@ def edge_of_chaos(info: TensorInfo, context: Context, *, output: float) -> Choic
         return _bias(info, context)
     if info.role not in WEIGHTS:
         return None
-    if not _is_simple(info):
+    if not is_simple(info):
         return orthogonal(info, context, gain=1.0)
     layer = _layer(info, context)
     if info.role == "output-weight":
@@ -103,7 +103,7 @@ def _form(info: TensorInfo, layer: Layer, layers: int) -> tuple[str, str]:
 
 def _bias(info: TensorInfo, context: Context) -> Choice | None:
     weight = context.weight_of(info)
-    if weight is None or weight.role != "weight" or not _is_simple(weight):
+    if weight is None or weight.role != "weight" or not is_simple(weight):
         return None
     mean = _layer(weight, context).target.mean
     if mean == 0:
@@ -115,7 +115,7 @@ def _layer(info: TensorInfo, context: Context) -> Layer:
     previous = context.weight_at(info.depth - 1) if info.depth else None
     target = _point(info, context)
     incoming = operating_point(None, None, context.layers)
-    if previous is not None and _is_simple(previous):
+    if previous is not None and is_simple(previous):
         incoming = _point(previous, context)
     rows, columns = target.style == "mirrored", incoming.style == "mirrored"
     mirror: Mirror = "both" if rows and columns else "rows" if rows else "columns" if columns else "none"
@@ -126,17 +126,17 @@ def _point(info: TensorInfo, context: Context) -> OperatingPoint:
     """Return the operating point of a layer: in pairs where shapes allow, unless rows must sum to 0 for the layer before."""
     following = context.weight_at(info.depth + 1) if info.depth is not None else None
     previous = context.weight_at(info.depth - 1) if info.depth else None
-    paired = following is not None and _can_pair(info, following)
-    if paired and previous is not None and _is_simple(previous):
+    paired = following is not None and can_pair(info, following)
+    if paired and previous is not None and is_simple(previous):
         last = (previous.activation, previous.activation_param, context.layers)
-        paired = operating_point(*last, paired=_can_pair(previous, info)).style != "centred"
+        paired = operating_point(*last, paired=can_pair(previous, info)).style != "centred"
     return operating_point(info.activation, info.activation_param, context.layers, paired=paired)
 
 
-def _can_pair(info: TensorInfo, following: TensorInfo) -> bool:
+def can_pair(info: TensorInfo, following: TensorInfo) -> bool:
     """Whether this layer's outputs can be halves h, -h that the next layer tells apart, flattened or not."""
     rows = info.shape[0]
-    return rows > 0 and rows % 2 == 0 and _is_simple(info) and _is_simple(following) and following.shape[1] % rows == 0
+    return rows > 0 and rows % 2 == 0 and is_simple(info) and is_simple(following) and following.shape[1] % rows == 0
 
 
 def _is_pooled(info: TensorInfo, context: Context) -> bool:
@@ -145,7 +145,7 @@ def _is_pooled(info: TensorInfo, context: Context) -> bool:
     return previous is not None and len(previous.shape) > 2 == len(info.shape) and info.shape[1] == previous.shape[0]
 
 
-def _is_simple(info: TensorInfo) -> bool:
+def is_simple(info: TensorInfo) -> bool:
     """Whether the weight is one matrix (out, in, *kernel) of a module of known type."""
     plain = info.kind in _SIMPLE and info.groups == 1 and not info.transposed and not info.slices
     return plain and info.role in ("weight", "output-weight")

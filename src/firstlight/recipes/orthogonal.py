@@ -1,7 +1,8 @@
-"""orthogonal: weights whose rows, or columns, are orthonormal up to a gain."""
+"""orthogonal: weights whose rows, or columns, are orthonormal up to a gain; lsuv: the same, corrected on a batch."""
 
 import math
 
+from firstlight.model.spec import Option
 from firstlight.model.tensors import Slice, TensorInfo
 from firstlight.recipes.choice import WEIGHTS, Choice, Context
 from firstlight.recipes.recipe import register
@@ -28,6 +29,24 @@ def orthogonal(info: TensorInfo, context: Context, *, gain: float | str) -> Choi
     each = f", for each of {len(parts)} slices" if info.slices else ""
     reason = f"{before(info)}: orthogonal, {words}{each} (Saxe et al. 2014)"
     return Choice("orthogonal", stds[0] if len(set(stds)) == 1 else stds, reason, sliced=bool(info.slices))
+
+
+@register(
+    "lsuv",
+    summary="orthogonal, then each layer scaled until its output has std 1 on a batch",
+    formula="W orthogonal; W ← W / std(W x + b), layer by layer, until |std² - 1| < tolerance",
+    paper="Mishkin and Matas 2016, All you need is a good init, arXiv 1511.06422",
+    use="Networks whose activations, skip connections or input scale no formula knows. Give example=batch of real data.",
+    refuses="being planned without a batch (give example=); models without memory; layers whose output does not vary",
+    options=(
+        Option("tolerance", 0.1, "how far the variance may be from 1", minimum=0),
+        Option("most", 10, "corrections of a layer, at most", "whole", 1),
+    ),
+    measures=True,
+)
+def lsuv(info: TensorInfo, context: Context, *, tolerance: float, most: int) -> Choice | None:
+    """Choose what the measurement starts from; `calibrate.py` measures and corrects."""
+    return orthogonal(info, context, gain=1.0)
 
 
 def unit_std(part: TensorInfo | Slice, info: TensorInfo) -> float:

@@ -78,7 +78,9 @@ class PlanRow:
         """Return the row as words for a table, in the order of COLUMNS."""
         fans = "" if self.fan_in is None else f"{self.fan_in}→{self.fan_out}"
         name = f"{self.name} (= {', '.join(self.aliases)})" if self.aliases else self.name
-        options = ", ".join([*_pairs(self.options), *(f"{p.name}: {o}" for p in self.slices for o in _pairs(p.options))])
+        options = ", ".join(
+            [*_pairs(self.options), *(f"{p.name}: {o}" for p in self.slices for o in _pairs(p.options))]
+        )
         distribution = f"{self.distribution}({options})" if options else self.distribution
         stds = [self.std] if self.std is not None else [part.std for part in self.slices]
         std = " ".join(f"{value:.4g}" for value in stds if value is not None) if self.distribution != "constant" else ""

@@ -15,9 +15,7 @@ from firstlight.recipes.row import PlanRow, RowSlice
 _KEPT = keep("kept: named by keep()")
 
 
-def rows_of(
-    recipe: Recipe | Composition, infos: Sequence[TensorInfo], patterns: Sequence[str]
-) -> list[PlanRow]:
+def rows_of(recipe: Recipe | Composition, infos: Sequence[TensorInfo], patterns: Sequence[str]) -> list[PlanRow]:
     """Return one row for each tensor: kept if a pattern matches one of its names, else what the recipe chooses.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Recipes that give every weight the same distribution, whatever its fans: zeros, constant, normal, uniform."""
+"""Recipes that give every weight the same distribution, whatever its fans: zeros, constant, normal, uniform, sparse."""
 
 import math
 
@@ -7,6 +7,7 @@ from firstlight.model.spec import Option
 from firstlight.model.tensors import TensorInfo
 from firstlight.recipes.choice import WEIGHTS, Choice, Context, constant
 from firstlight.recipes.recipe import register
+from firstlight.recipes.scaled import embedding
 
 _ALL = (*WEIGHTS, "embedding", "position", "token")
 
@@ -49,6 +50,29 @@ def normal(info: TensorInfo, context: Context, *, std: float) -> Choice | None:
 def _takes(info: TensorInfo, context: Context) -> bool:
     """Whether a recipe without a formula decides: for weights and embeddings, and for all that a rule names."""
     return info.role in _ALL or (context.by_rule and not info.is_buffer)
+
+
+@register(
+    "sparse",
+    summary="every unit gets 15 inputs at random, with weights N(0, 1); all other weights are 0",
+    formula="min(connections, fan_in) weights of each row N(0, 1), the rest 0: Var = connections/fan_in",
+    paper="Martens 2010, Deep learning via Hessian-free optimization; Sutskever, Martens, Dahl and Hinton 2013",
+    use="Networks of tanh or sigmoid at moderate depth: units stay different, whatever the width.",
+    options=(
+        Option("connections", 15, "inputs of each unit", "whole", 1),
+        Option("std", 1.0, "std of the weights", minimum=0),
+    ),
+)
+def sparse(info: TensorInfo, context: Context, *, connections: int, std: float) -> Choice | None:
+    """Choose after Martens; embeddings are as usual."""
+    if info.role == "embedding":
+        return embedding(info)
+    if info.role not in WEIGHTS:
+        return None
+    inputs = math.prod(info.shape[1:]) if not info.layout else info.fan_in or 1
+    value = std * math.sqrt(min(connections, inputs) / max(inputs, 1))
+    words = f"{min(connections, inputs)} of {inputs} inputs of each unit, std {std:g}, the rest 0 (Martens 2010)"
+    return Choice("connected", value, f"{info.role}: {words}", {"connections": connections})
 
 
 def _bounds(low: float | None, high: float | None, std: float | None) -> tuple[float, float]:
