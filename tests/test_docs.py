@@ -28,8 +28,9 @@ def console_examples() -> list[tuple[str, str]]:
     return examples
 
 
-def test_readme_python_blocks_print_what_they_show() -> None:
-    parsed = doctest.DocTestParser().get_doctest("\n".join(blocks(README, "python")), {}, "README", str(README), 0)
+@pytest.mark.parametrize("path", [README, ROOT / "docs" / "recipes.md"], ids=lambda path: path.name)
+def test_python_blocks_print_what_they_show(path: Path) -> None:
+    parsed = doctest.DocTestParser().get_doctest("\n".join(blocks(path, "python")), {}, path.name, str(path), 0)
     assert len(parsed.examples) >= 5
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     output: list[str] = []

@@ -23,7 +23,17 @@ def initializers() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"initializers": initializers}
+def recipes() -> str:
+    """Return the table of every recipe: its formula, its paper, and what it refuses."""
+    lines = ["| recipe | formula | paper | refuses |", "|---|---|---|---|"]
+    for name in sorted(RECIPES):
+        recipe = RECIPES[name]
+        cells = [f"`{name}`", recipe.formula, recipe.paper or "–", recipe.refuses or "–"]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+TABLES = {"initializers": initializers, "recipes": recipes}
 
 
 def updated(text: str) -> str:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
-from firstlight import apply
+from firstlight import apply, calibrate
 from firstlight.errors import FileError, PlanError, did_you_mean
 from firstlight.files import write_whole
 from firstlight.model.roles import read
 from firstlight.random import STREAM_VERSION
-from firstlight.recipes import PlanRow, Recipe, parse
+from firstlight.recipes import Composition, PlanRow, Recipe, parse
 from firstlight.recipes.row import COLUMNS, SCHEMA
 from firstlight.recipes.rows import rows_fitting, rows_of
 
@@ -148,13 +148,7 @@ class Plan:
         """
         from firstlight.recipes import planfile
 
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except OSError as error:
-            raise FileError(f"'{path}' cannot be read: {error.strerror}. Nothing was written.") from error
-        except UnicodeDecodeError as error:
-            raise PlanError(f"'{path}' is not a text file in UTF-8. Nothing was written.") from error
-        recipe, stream, rows = planfile.read(text, str(path))
+        recipe, stream, rows = planfile.read(_text(path), str(path))
         try:
             return cls(recipe, rows, stream=stream)
         except PlanError as error:
@@ -183,40 +177,65 @@ class Plan:
         return table
 
 
-def plan(model: nn.Module, recipe: "str | os.PathLike[str] | Recipe | Plan", *, keep: str | Sequence[str] = ()) -> Plan:
+def plan(
+    model: nn.Module,
+    recipe: "str | os.PathLike[str] | Recipe | Composition | Plan",
+    *,
+    keep: str | Sequence[str] = (),
+    example: Any = None,
+) -> Plan:
     """Return a plan in which every parameter and buffer of the model has exactly one row. The model is only read.
 
     Args:
         model: any nn.Module, on any device, the meta device included.
-        recipe: a name or spec such as "he" or "normal:std=0.02"; a Recipe; a Plan, or the path of one saved as YAML.
-            A plan is returned as it is after checking that it is for this model, apart from what `keep` adds.
+        recipe: a name or spec such as "he" or "normal:std=0.02"; a Recipe; what `compose` made; a Plan; or the path of a
+            plan or a recipe written as YAML. A plan is returned as it is after checking that it is for this model, apart
+            from what `keep` adds.
         keep: names, or patterns such as "*.gate.alpha", of tensors to leave as they are.
+        example: what forward takes; recipes that measure, such as lsuv, run a copy of the model on it.
 
     Raises:
+        RecipeError: if the recipe does not fit the model, or needs an example.
         UnclaimedParameterError: if the recipe has no rule for a tensor and it is not kept.
         DtypeError: if a parameter that is not kept has a dtype that cannot be drawn into.
-        OptionError: if there is no such recipe or option, or a keep pattern matches nothing.
+        OptionError: if there is no such recipe or option, or a pattern matches nothing.
         PlanError: if a plan given is for another model.
+        MeasureError: if a recipe measures and the pass fails.
 
     Example:
         >>> made = plan(nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 2)), "xavier")
         >>> len(made), made["0.weight"].distribution, round(made["0.weight"].std, 4)
         (4, 'normal', 0.4082)
     """
+    return _plan(model, recipe, keep, example, seed=0)
+
+
+def _plan(
+    model: nn.Module,
+    recipe: "str | os.PathLike[str] | Recipe | Composition | Plan",
+    keep: str | Sequence[str],
+    example: Any,
+    seed: int,
+) -> Plan:
+    """Plan; a recipe that measures does so on weights of this seed."""
     found = _find(recipe) if isinstance(recipe, str | os.PathLike) else recipe
     patterns = (keep,) if isinstance(keep, str) else tuple(keep)
     infos = read(model)
     if isinstance(found, Plan):
         return Plan(found.recipe, rows_fitting(found.rows, infos, patterns), stream=found.stream)
-    return Plan(str(found), rows_of(found, infos, patterns))
+    rows = rows_of(found, infos, patterns)
+    if found.measures:
+        rows = calibrate.correct(rows, infos, model, example, seed=seed, **found.measuring)
+    return Plan(str(found), rows)
 
 
 def initialize(
     model: Model,
-    recipe: "str | os.PathLike[str] | Recipe | Plan",
+    recipe: "str | os.PathLike[str] | Recipe | Composition | Plan",
     *,
     seed: int = 0,
     keep: str | Sequence[str] = (),
+    example: Any = None,
     device: "str | torch.device" = "cpu",
     rebuild: Callable[[], nn.Module] | None = None,
 ) -> Model:
@@ -230,7 +249,7 @@ def initialize(
         >>> bool((model.weight == again.weight).all()), bool((model.bias == 0).all())
         (True, True)
     """
-    return plan(model, recipe, keep=keep).apply(model, seed, device=device, rebuild=rebuild)
+    return _plan(model, recipe, keep, example, seed).apply(model, seed, device=device, rebuild=rebuild)
 
 
 def verify(
@@ -264,9 +283,21 @@ def keep(*patterns: str) -> tuple[str, ...]:
     return patterns
 
 
-def _find(text: str | os.PathLike[str]) -> Recipe | Plan:
-    """Return the plan that a path names, else the recipe that a spec names."""
+def _find(text: str | os.PathLike[str]) -> Recipe | Composition | Plan:
+    """Return the plan or the recipe that a path names, else the recipe that a spec names."""
     path = os.fspath(text)
-    if path.endswith((".yaml", ".yml")) or not isinstance(text, str):
-        return Plan.load(path)
-    return parse(path)
+    if not path.endswith((".yaml", ".yml")) and isinstance(text, str):
+        return parse(path)
+    from firstlight.recipes import recipefile
+
+    written = _text(path)
+    return recipefile.read(written, path) if recipefile.is_recipe(written) else Plan.load(path)
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"'{path}' cannot be read: {error.strerror}. Nothing was written.") from error
+    except UnicodeDecodeError as error:
+        raise PlanError(f"'{path}' is not a text file in UTF-8. Nothing was written.") from error

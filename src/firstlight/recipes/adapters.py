@@ -55,7 +55,7 @@ def output_prior(info: TensorInfo, context: Context, *, frequencies: str, base: 
         if given != (2 if info.shape[0] == 1 else info.shape[0]):
             raise Unfit(f"'{info.name}' {info.shape} has {info.shape[0]} outputs and {given} frequencies were given.")
         reason = f"output bias: log of the classes' frequencies {frequencies} ({source})"
-        return Choice("log-prior", None, reason, {"frequencies": frequencies})
+        return Choice("log-prior", 0.0, reason, {"frequencies": frequencies})
     if info.role == "output-weight":
         return Choice("normal", std, f"output weight: std = {std:g}, so that the bias decides at the start ({source})")
     return parse(base).choose(info, context)

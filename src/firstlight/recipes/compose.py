@@ -1,8 +1,9 @@
 """`compose`: one recipe for the whole model and others for what rules name. Every tensor has one rule, or the base's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from firstlight.errors import OptionError, did_you_mean
 from firstlight.model.tensors import PARTS, ROLES, TensorInfo
@@ -17,7 +18,7 @@ class Rule:
     """A pattern and what the tensors it matches get: a recipe, or None to leave them as they are.
 
     A pattern is `role:…` or `part:…` with one of those words, or a pattern of names with *, ? and [abc]: of tensors, or of
-    modules, which means all tensors of the module.
+    modules, which means all tensors in the module.
     """
 
     match: str
@@ -42,8 +43,14 @@ class Rule:
         kind, colon, word = self.match.partition(":")
         if colon:
             return word == (info.role if kind == "role" else info.part)
-        names = {info.name, info.owner, *info.aliases, *(alias.rpartition(".")[0] for alias in info.aliases)}
-        return any(name and fnmatchcase(name, self.match) for name in names)
+        return any(fnmatchcase(name, self.match) for full in (info.name, *info.aliases) for name in _up(full))
+
+
+def _up(name: str) -> Iterator[str]:
+    """Yield a tensor's full name, then those of the modules around it: a.b.weight, a.b, a."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,11 @@ class Composition:
     def measures(self) -> bool:
         """Whether the base corrects its stds on a batch."""
         return self.base.measures
+
+    @property
+    def measuring(self) -> Mapping[str, Any]:
+        """How the base measures."""
+        return self.base.values
 
     def decide(self, infos: Sequence[TensorInfo], asked: Sequence[TensorInfo]) -> dict[str, Choice | None]:
         """Return a choice, or None, for every tensor asked about, by name.
@@ -106,7 +118,7 @@ def compose(base: str | Recipe, rules: Mapping[str, str | Recipe]) -> Compositio
     Args:
         base: the recipe of every tensor that no rule names; a name, a spec or a Recipe.
         rules: from patterns to recipes, or to "keep". A pattern is `role:embedding`, `part:attention-out`, or a pattern of
-            names such as "*.attn.out"; a module's name stands for all its tensors.
+            names such as "*.attn.out"; a module's name stands for all tensors in it.
 
     Raises:
         OptionError: if there is no such recipe, option, role or part. That every rule matches something, and no two match

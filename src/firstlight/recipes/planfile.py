@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from firstlight.errors import PlanError, did_you_mean
+from firstlight.errors import PlanError
 from firstlight.recipes.choice import KEEP, RECOMPUTED
 from firstlight.recipes.row import SCHEMA, PlanRow, RowSlice
+from firstlight.recipes.yamlfile import compose, construct, first_error, line_of, needed
 
 END = "..."
 
@@ -123,8 +124,9 @@ def read(text: str, path: str) -> tuple[str, int, tuple[PlanRow, ...]]:
     Raises:
         PlanError: if the file is not YAML, is cut off, or does not fit the schema; the message names file and line.
     """
-    node = _compose(text, path)
-    data = _construct(node, path)
+    node = compose(text, path, "not a plan: needs schema, stream, recipe and rows")
+    _refuse_cut(text, path)
+    data = construct(node, path)
     try:
         model = _PlanModel.model_validate(data)
     except ValidationError as error:
@@ -132,110 +134,25 @@ def read(text: str, path: str) -> tuple[str, int, tuple[PlanRow, ...]]:
     return model.recipe, model.stream, tuple(_row(row) for row in model.rows)
 
 
-def _compose(text: str, path: str) -> yaml.Node:
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                line = f":{event.start_mark.line + 1}" if event.start_mark is not None else ""
-                raise PlanError(
-                    f"{path}{line}: '*{event.anchor}' is an alias; write the value out. Nothing was written."
-                )
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise _not_yaml(error, path) from None
-    if not isinstance(node, yaml.MappingNode):
-        raise PlanError(f"{path}:1: not a plan: needs schema, stream, recipe and rows. Nothing was written.")
-    _refuse_repeated_keys(node, path)
+def _refuse_cut(text: str, path: str) -> None:
     if not text.rstrip().endswith(f"\n{END}"):
         raise PlanError(
             f"{path}:{len(text.splitlines())}: the file is cut off: its last line is not '{END}'. "
             f"Save the plan again, or add '{END}' if nothing is missing. Nothing was written."
         )
-    return node
-
-
-def _not_yaml(error: yaml.YAMLError, path: str) -> PlanError:
-    mark = getattr(error, "problem_mark", None)
-    line = f":{mark.line + 1}" if mark is not None else ""
-    problem = getattr(error, "problem", None) or " ".join(str(error).split())
-    return PlanError(f"{path}{line}: cannot be read as YAML: {problem}. Nothing was written.")
-
-
-def _refuse_repeated_keys(node: yaml.Node, path: str) -> None:
-    """Raise PlanError for a mapping that gives a key twice, which YAML readers let pass."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if str(key.value) in seen:
-                line = key.start_mark.line + 1
-                raise PlanError(f"{path}:{line}: '{key.value}' is given twice. Remove one. Nothing was written.")
-            seen.add(str(key.value))
-            _refuse_repeated_keys(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_repeated_keys(value, path)
-
-
-def _construct(node: yaml.Node, path: str) -> Any:
-    loader = yaml.SafeLoader("")
-    try:
-        return loader.construct_document(node)
-    except yaml.YAMLError as error:
-        raise _not_yaml(error, path) from None
-    finally:
-        loader.dispose()
 
 
 def _explain(error: ValidationError, node: yaml.Node, data: Any, path: str) -> str:
     """Return one line on the first thing that does not fit: file, line, row, field, what was got and needed."""
-    errors = error.errors()
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo explains what is missing
-    place = tuple(part for part in first["loc"] if part not in _UNION_TAGS)
-    line = _line(node, place)
+    first, place, field = first_error(error)
     row = ""
     if len(place) > 1 and place[0] == "rows" and isinstance(data["rows"][place[1]], dict):
         row = f"row '{data['rows'][place[1]].get('name', place[1])}': "
-    field = str(place[-1]) if place and isinstance(place[-1], str) and place != ("rows",) else ""
-    return f"{path}:{line}: {row}{_needed(first, field)} Nothing was written."
-
-
-_UNION_TAGS = ("float", "int", "str", "bool")
-
-
-def _needed(first: Any, field: str) -> str:
-    kind, got = first["type"], first["input"]
-    if kind == "missing":
-        return f"'{field}' is missing."
-    if kind == "extra_forbidden":
-        return f"'{field}' is not a field.{did_you_mean(field, _FIELDS)}"
-    if kind == "value_error":
-        return f"{first['ctx']['error']}."
-    limit = first.get("ctx", {}).get("ge")
-    if limit is not None:
-        return f"{field} = {got}, must be >= {limit:g}."
-    needed = first["msg"].removeprefix("Input should be ")
-    return f"{field or 'it'} = {got!r}, must be {needed}."
+    words = needed(first, "" if place == ("rows",) else field, _FIELDS)
+    return f"{path}:{line_of(node, place)}: {row}{words} Nothing was written."
 
 
 _FIELDS = tuple(name for model in (_RowModel, _SliceModel) for name in model.model_fields)
-
-
-def _line(node: yaml.Node, place: tuple[Any, ...]) -> int:
-    """Return the line, from 1, of the deepest node on the way to `place`."""
-    line = node.start_mark.line
-    for step in place:
-        found: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode):
-            pairs = {key.value: (key, value) for key, value in node.value}
-            if step in pairs:
-                line, found = pairs[step][0].start_mark.line, pairs[step][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            found = node.value[step]
-            line = found.start_mark.line
-        if found is None:
-            break
-        node = found
-    return int(line) + 1
 
 
 def _row(model: _RowModel) -> PlanRow:

@@ -61,6 +61,11 @@ class Recipe:
         """Return what the recipe decides for a tensor: its own rule, else the usual choice, else None."""
         return self.rule(info, context, **self.values) or usual(info)
 
+    @property
+    def measuring(self) -> Mapping[str, Any]:
+        """How it measures, if it does: its options."""
+        return self.values
+
     def decide(
         self, infos: Sequence[TensorInfo], asked: Sequence[TensorInfo], *, by_rule: bool = False
     ) -> dict[str, Choice | None]:

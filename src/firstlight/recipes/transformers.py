@@ -129,7 +129,9 @@ def llama(info: TensorInfo, context: Context, *, std: float, depth: str) -> Choi
     paper="Nguyen and Salazar 2019, Transformers without tears, arXiv 1910.05895 (SmallInit)",
     use="Transformers with normalisation before each branch, trained without warm-up.",
     refuses="models whose width is not known: no embedding and no output layer",
-    fits=lambda context: None if branches.model_width(context) else "it has neither embedding nor output layer.",
+    fits=lambda context: (
+        None if branches.model_width(context) is not None else "it has neither embedding nor output layer."
+    ),
 )
 def small(info: TensorInfo, context: Context) -> Choice | None:
     """Choose √(2/(5d)) for every weight, 1/√d for embeddings."""
