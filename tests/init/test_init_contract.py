@@ -212,17 +212,28 @@ def test_what_torch_refuses_with_a_value_error_is_refused_with_one(call: str, ar
         getattr(init, call)(*arguments)
 
 
+DISTRIBUTION_OPTIONS: dict[str, dict[str, Any]] = {
+    "sparse": {"sparsity": 0.25},
+    "mimetic": {"factor": "block/qk", "side": "right"},
+    "constant": {"value": 2.5},
+    "log-prior": {"frequencies": "3/1"},
+}
+STATED = {"constant": [2.5, 2.5], "log-prior": [-0.2876821, -1.3862944]}
+
+
 @pytest.mark.parametrize("name", sorted(init.DISTRIBUTIONS))
 def test_the_registry_keeps_the_stated_std(name: str) -> None:
     """Structured distributions have it exactly; random ones of n = 4,800 values within 5 standard errors."""
     size = DISTRIBUTION_SHAPES.get(name, (60, 80))
-    options = {"sparsity": 0.25} if name == "sparse" else {}
-    if name == "constant":
-        assert bool((init.DISTRIBUTIONS[name](torch.empty(3), std=None, seed=0, name="w", value=2.5) == 2.5).all())
+    options = DISTRIBUTION_OPTIONS.get(name, {})
+    if not init.DISTRIBUTIONS[name].has_std:
+        values = init.DISTRIBUTIONS[name](torch.empty(2), std=None, seed=0, name="w", **options)
+        assert values.tolist() == pytest.approx(STATED[name])
         return
     tensor = init.DISTRIBUTIONS[name](torch.empty(size), std=0.3, seed=0, name="w", **options)
-    exact = name not in ("normal", "uniform", "truncated-normal", "sparse")
-    error = 1e-5 if exact else 5 / (2 * tensor.numel()) ** 0.5
+    exact = name not in ("normal", "uniform", "truncated-normal", "sparse", "connected", "mimetic")
+    drawn = 60 * 15 if name == "connected" else tensor.numel()  # the others are 0
+    error = 1e-5 if exact else 5 / (2 * drawn) ** 0.5
     assert float(tensor.square().mean().sqrt()) == pytest.approx(0.3, rel=error)
 
 
@@ -238,6 +249,9 @@ def test_the_registry_keeps_the_stated_std(name: str) -> None:
         ("looks-linear", 1.0, {"mirror": "row"}, "Choose 'both', 'rows' or 'columns'"),
         ("sparse", 1.0, {"sparsity": 1.0}, "must be a share"),
         ("dirac", 1.0, {"groups": 0}, "whole number >= 1"),
+        ("mimetic", 1.0, {"side": "right"}, "needs the option 'factor'"),
+        ("mimetic", 1.0, {"factor": "a", "side": "top"}, "must be one of left, left-transposed, right"),
+        ("log-prior", None, {"frequencies": "1/0"}, "must be numbers above 0"),
     ],
 )
 def test_the_registry_checks_before_anything_is_drawn(distribution: str, std: Any, options: Any, message: str) -> None:

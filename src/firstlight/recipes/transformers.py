@@ -138,6 +138,8 @@ def small(info: TensorInfo, context: Context) -> Choice | None:
     if info.role == "embedding":
         return embedding(info)
     width = branches.model_width(context)
-    if info.role not in WEIGHTS or not width:
+    if info.role not in WEIGHTS or width is None:
         return None
-    return Choice("normal", math.sqrt(2 / (5 * width)), f"{before(info)}: Var = 2/(5·{width}), d = {width} (SmallInit)")
+    return Choice(
+        "normal", math.sqrt(2 / (5 * max(width, 1))), f"{before(info)}: Var = 2/(5·{width}), d = {width} (SmallInit)"
+    )
