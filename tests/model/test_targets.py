@@ -167,7 +167,7 @@ def test_a_file_that_raises_names_its_line(tmp_path: Path) -> None:
     [
         ("mpl:depth=3", r"target 'mpl:depth=3' is not a model\. .* Did you mean 'mlp'\?"),
         ("", r"target '' is not a model\. Write file\.py:callable"),
-        ("hf:config.json", r"needs? the optional extra firstlight\[hf\]"),
+        ("hf:config.json", r"'config\.json' cannot be read: No such file"),
         ("nowhere.py:Net", r"there is no file 'nowhere\.py'"),
         ("no_such_package.models:Net", r"there is no module or built-in 'no_such_package\.models'"),
     ],

@@ -9,7 +9,7 @@ Target = Annotated[
     str,
     typer.Argument(
         metavar="TARGET",
-        help="path/to/file.py:callable, package.module:callable, or a built-in such as mlp:depth=30,width=128,act=tanh.",
+        help="path/to/file.py:callable, package.module:callable, hf:config.json, or a built-in such as mlp:depth=30,width=128.",
     ),
 ]
 Data = Annotated[str, typer.Option("--data", help="A task ('digits') or a .npz file with arrays x and y.")]

@@ -32,7 +32,7 @@ def command(
     from firstlight.plan import plan
 
     found = load(target)
-    model = found.build()
+    model = found.build_to_read()
     if found.init is not None:
         plan(model, found.init)  # not used here, but a word that means nothing is a mistake
     made = plan(model, recipe, keep=keep or ())

@@ -7,12 +7,14 @@ is roles.py.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from firstlight.errors import OptionError, TargetError, did_you_mean
 from firstlight.model import spec
 from firstlight.model.builtin import BUILTINS, BuiltIn
 from firstlight.model.generators import own_generators
+from firstlight.model.huggingface import ConfigFile, read_config
 from firstlight.model.usercode import from_file, from_package
 
 INIT = spec.Option("init", None, "the recipe that the model starts from; last, if it has options of its own", "word")
@@ -20,16 +22,26 @@ INIT = spec.Option("init", None, "the recipe that the model starts from; last, i
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model that can be built: its text, the recipe it starts from (None: as it builds itself), and its builder."""
+    """A model that can be built: its text, the recipe it starts from (None: as it builds itself), and its builder.
+
+    config: the Hugging Face config that the text names, None for any other target.
+    """
 
     text: str
     init: str | None
     make: Callable[[], nn.Module]
+    config: ConfigFile | None = None
 
-    def build(self, seed: int = 0) -> nn.Module:
+    def build(self, seed: int = 0, *, device: str = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
         """Return a new model, constructed with every global generator seeded from `seed` and put back afterwards.
 
         What `init` names is not applied here: the model is as its own constructor leaves it.
+
+        Args:
+            seed: of the global generators, for constructors that draw.
+            device: where the model's tensors are made; "meta" allocates nothing.
+            dtype: of its floating tensors; None leaves the constructor's choice. A class of transformers is built in
+                it and may hold to another for some tensors; any other model is converted.
 
         Raises:
             TargetError: if the user's code raises or does not return an nn.Module, or a built-in is too large for memory.
@@ -37,21 +49,29 @@ class Target:
         """
         if not 0 <= seed < 2**64:
             raise OptionError(f"seed = {seed}, must be an integer with 0 <= seed < 2**64. Nothing was built.")
-        with own_generators(seed):
-            return self.make()
+        with own_generators(seed), torch.device(device):
+            if self.config is not None:
+                return self.config.build(dtype)
+            model = self.make()
+        return model if dtype is None else model.to(dtype)
+
+    def build_to_read(self) -> nn.Module:
+        """Return the model for looking at shapes and roles only: a config's has no memory, any other is built as usual."""
+        return self.build(device="cpu" if self.config is None else "meta")
 
 
 def load(text: str) -> Target:
-    """Return the target that a text names: `file.py:callable`, `package.module:callable`, or a built-in with options.
+    """Return the target that a text names: `file.py:callable`, `package.module:callable`, `hf:config.json`, or a built-in.
 
     A callable is an nn.Module class, a function that returns a module, or a module; it is called without arguments.
 
     Args:
         text: for example "net.py:Net", "mypackage.models:small" or
-        "mlp:depth=30,width=128,act=tanh,init=torch-default".
+        "mlp:depth=30,width=128,act=tanh,init=torch-default"; after hf: a config file of Hugging Face or its folder.
 
     Raises:
-        TargetError: if the file, module, attribute or built-in does not exist, or the user's code raises when imported.
+        TargetError: if the file, module, attribute or built-in does not exist, the user's code raises when imported, or a
+            config cannot be read.
         OptionError: if a built-in has no such option, or its value is not allowed.
 
     Example:
@@ -61,10 +81,8 @@ def load(text: str) -> Target:
     """
     name, rest = spec.split(text)
     if name == "hf":
-        raise TargetError(
-            f"target '{text}': Hugging Face configs need the optional extra firstlight[hf], which is not part of this "
-            "version. Use file.py:callable with a function that builds the model."
-        )
+        config = read_config(text, rest)
+        return Target(text, None, config.build, config)
     if name in BUILTINS:
         return _built_in(text, BUILTINS[name], rest)
     place, colon, attribute = text.strip().rpartition(":")
@@ -75,7 +93,7 @@ def load(text: str) -> Target:
         with own_generators(0):
             return Target(text, None, from_package(text, place, attribute, names=tuple(BUILTINS)))
     raise TargetError(
-        f"target '{text}' is not a model. Write file.py:callable, package.module:callable, or a built-in: "
+        f"target '{text}' is not a model. Write file.py:callable, package.module:callable, hf:config.json, or a built-in: "
         f"{', '.join(BUILTINS)}.{did_you_mean(name, BUILTINS)}"
     )
 
