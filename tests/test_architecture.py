@@ -19,6 +19,7 @@ LAYERS = [
     "race",
     "diagnose",
     "signal",
+    "checkpoint",
     "plan",
     "calibrate",
     "apply",
@@ -76,6 +77,7 @@ def test_public_names_are_pinned() -> None:
     assert sorted(firstlight.__all__) == firstlight.__all__
     assert set(firstlight.__all__) == {
         "Checkup",
+        "Created",
         "Diagnosis",
         "Finding",
         "Plan",
@@ -84,6 +86,7 @@ def test_public_names_are_pinned() -> None:
         "Signals",
         "__version__",
         "compose",
+        "create",
         "diagnose",
         "doctor",
         "errors",

@@ -103,6 +103,6 @@ def test_an_interrupted_command_leaves_the_old_file_and_no_other(tmp_path: Path)
     time.sleep(1)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
-    assert (child.returncode, said) == (130, b"interrupted. No file was changed.\n")
+    assert (child.returncode, said) == (130, b"interrupted. No file is left half-written.\n")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").read_text() == "old"

@@ -13,6 +13,7 @@ from firstlight._version import __version__
 
 if TYPE_CHECKING:
     from firstlight import errors, init, random
+    from firstlight.checkpoint import Created, create
     from firstlight.diagnose import Diagnosis, Finding, diagnose
     from firstlight.doctor import Checkup, doctor
     from firstlight.init import gain
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _MODULES = ("errors", "init", "random")
 _HOMES = {
     "Checkup": "doctor",
+    "Created": "checkpoint",
     "Diagnosis": "diagnose",
     "Finding": "diagnose",
     "Plan": "plan",
@@ -31,6 +33,7 @@ _HOMES = {
     "Recipe": "recipes",
     "Signals": "signal",
     "compose": "recipes",
+    "create": "checkpoint",
     "diagnose": "diagnose",
     "doctor": "doctor",
     "gain": "init",
@@ -44,6 +47,7 @@ _HOMES = {
 
 __all__ = [
     "Checkup",
+    "Created",
     "Diagnosis",
     "Finding",
     "Plan",
@@ -52,6 +56,7 @@ __all__ = [
     "Signals",
     "__version__",
     "compose",
+    "create",
     "diagnose",
     "doctor",
     "errors",

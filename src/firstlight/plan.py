@@ -1,5 +1,7 @@
 """`Plan`: which tensor gets which distribution, and why. Made, compared, saved and loaded here; apply/ writes."""
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from firstlight.recipes.rows import rows_fitting, rows_of
 if TYPE_CHECKING:
     import torch
     from rich.table import Table
+
+_WORDS = ("role", "fan_in", "fan_out", "reason", "found_by", "aliases")
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -123,6 +127,16 @@ class Plan:
         """Return plain data for `json.dumps`: schema, stream, recipe, rows."""
         rows = [row.to_json() for row in self]
         return {"schema": SCHEMA, "stream": self.stream, "recipe": self.recipe, "rows": rows}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of all that decides the values but the seed: names, shapes, distributions and so on.
+
+        Two plans that differ only in what they say of a tensor (its role, its fans, the reason) have the same digest.
+        """
+        rows = [{key: value for key, value in row.to_json().items() if key not in _WORDS} for row in self]
+        text = json.dumps({"stream": self.stream, "rows": rows}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def to_yaml(self) -> str:
         """Return the plan as YAML to edit; `Plan.load` reads it back to the same rows, every float to its last bit."""

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from firstlight import __version__
-from firstlight.cli import bench, diagnose, doctor, gains, init, plan, race, recipes
+from firstlight.cli import bench, create, diagnose, doctor, gains, init, plan, race, recipes
 from firstlight.errors import FirstlightError, did_you_mean
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _module in (doctor, plan, init, diagnose, race, recipes, gains, bench):
+for _module in (doctor, plan, init, create, diagnose, race, recipes, gains, bench):
     app.command(_module.__name__.rpartition(".")[2])(_module.command)
 
 
@@ -74,7 +74,7 @@ def _run(words: Sequence[str], seen: Sequence[int], *, debug: bool) -> int:
             raise
         return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted. No file was changed.", 130)
+        return _fail("interrupted. No file is left half-written.", 130)
     except typer.Exit as leave:
         return leave.exit_code
     except (Exception, SystemExit) as error:
@@ -88,7 +88,7 @@ def _run(words: Sequence[str], seen: Sequence[int], *, debug: bool) -> int:
         what = f"{type(error).__name__}: {error}".removesuffix(": ").removesuffix(".")
         return _fail(f"{what}. This is not foreseen: run again with --debug for the trace, and report it.", 2)
     if result == 130:  # what typer returns for an interrupt
-        return _fail("interrupted. No file was changed.", 130)
+        return _fail("interrupted. No file is left half-written.", 130)
     return result if isinstance(result, int) else 0
 
 
