@@ -1,8 +1,20 @@
-"""The bench measures what it says: every kind and dtype once, with consistent ratios."""
+"""The bench measures what it says: every kind, dtype and model once, with consistent ratios."""
 
 import pytest
+import torch
 
-from firstlight.bench import DTYPES, KINDS, bench, cold_start
+from firstlight.bench import (
+    DTYPES,
+    KINDS,
+    MODELS,
+    bench,
+    bench_models,
+    bench_orthogonal,
+    cold_start,
+    empty_cache_start,
+    has_transformers,
+)
+from firstlight.cli import run
 
 
 def test_every_kind_and_dtype_is_measured_once() -> None:
@@ -14,5 +26,46 @@ def test_every_kind_and_dtype_is_measured_once() -> None:
         assert row.to_json()["against_constant"] == pytest.approx(row.firstlight / row.constant)
 
 
+def test_an_orthogonal_matrix_is_measured() -> None:
+    (row,) = bench_orthogonal(side=64, rounds=1)
+    assert (row.kind, row.count) == ("orthogonal", 64 * 64)
+    assert min(row.firstlight, row.torch, row.constant) > 0
+
+
+@pytest.mark.skipif(not has_transformers(), reason="transformers is not installed")
+def test_models_are_measured_against_from_config_and_against_their_memory() -> None:
+    from transformers import LlamaConfig
+
+    small = LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+    (row,) = bench_models({"small": lambda: small}, rounds=1)
+    assert (row.model, row.threads) == ("small", torch.get_num_threads())
+    assert row.parameters == 2 * 64 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
+    assert row.against_transformers == pytest.approx(row.transformers / row.firstlight)
+    assert row.to_json()["against_touching"] == pytest.approx(row.touching / row.firstlight)
+
+
+@pytest.mark.skipif(not has_transformers(), reason="transformers is not installed")
+def test_the_models_have_the_sizes_that_their_names_say() -> None:
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        models = {name: AutoModelForCausalLM.from_config(config()) for name, config in MODELS.items()}  # type: ignore[no-untyped-call]
+    sizes = {name: model.num_parameters() for name, model in models.items()}
+    assert sizes == {"gpt2-small": 124_439_808, "llama-1.1b": 1_100_048_384}
+
+
+def test_without_transformers_the_bench_says_which_part_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("firstlight.bench.has_transformers", lambda: False)
+    assert run(["bench", "--only", "models"]) == 2
+    assert "Install the extra firstlight[hf]. No model was measured." in capsys.readouterr().err
+
+
 def test_cold_start_is_a_time() -> None:
     assert 0 < cold_start() < 120
+
+
+@pytest.mark.slow
+def test_a_start_without_compiled_kernels_takes_longer_than_one_with_them() -> None:
+    assert cold_start() < empty_cache_start() < 300

@@ -170,9 +170,9 @@ def test_race_recipes_gains_and_bench_print_json(capsys: pytest.CaptureFixture[s
     assert "N(0, std²)" in out(capsys, "recipes")
     assert data(capsys, "gains", "leaky_relu", "--param", "0.2")["forward"] == pytest.approx(1.38675, abs=6e-6)
     assert "1.59254" in out(capsys, "gains")
-    rows = data(capsys, "bench", "--count", "2048", "--rounds", "1")["rows"]
-    assert len(rows) == 6
-    assert "against torch" in out(capsys, "bench", "--count", "2048", "--rounds", "1")
+    few = ["bench", "--only", "values", "--count", "2048", "--rounds", "1", "--threads", str(torch.get_num_threads())]
+    assert len(data(capsys, *few)["rows"]) == 9
+    assert "against torch" in out(capsys, *few)
 
 
 def test_json_is_strict_when_numbers_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,7 +231,8 @@ BAD = [
     ("recipes hee", "Did you mean 'he'"),
     ("gains tanhh", "Did you mean 'tanh'"),
     ("gains --param 2", "needs the name"),
-    ("bench --count 0", "must both be >= 1"),
+    ("bench --count 0", "must all be >= 1"),
+    ("bench --only value", "Did you mean 'values'"),
     ("bench --count 99999999999999999", "do not fit into memory"),
     ("plan folder.py:Net", "is a folder"),
     ("plan zeros.bin:Net", "there is no module"),

@@ -1,43 +1,156 @@
-"""`firstlight bench`: speed of filling tensors, side by side with torch.nn.init and with storing a constant."""
+"""`firstlight bench`: speed of making values and models, side by side with torch, transformers and storing a constant."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from firstlight.cli.console import emit, progress, prose, show
+from firstlight.cli.console import emit, progress, prose, say, show
 from firstlight.cli.options import Json
-from firstlight.errors import OptionError
+from firstlight.errors import OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    from firstlight.bench import BenchRow, ModelRow
+
+PARTS = ("values", "orthogonal", "models", "cold")
+NO_TRANSFORMERS = (
+    "models: transformers is not installed, so its from_config cannot be timed. Install the extra firstlight[hf]. "
+    "No model was measured."
+)
 
 
 def command(
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="A part to measure: values, orthogonal, models, cold; repeatable."),
+    ] = None,
     count: Annotated[int, typer.Option("--count", help="Values a fill.")] = 2**26,
     rounds: Annotated[int, typer.Option("--rounds", help="Counted rounds; the median is shown.")] = 3,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads for all; default: torch's.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Fill tensors with firstlight, with torch and with a constant in turn, on the same threads."""
-    if count < 1 or rounds < 1:
-        raise OptionError(f"count = {count} and rounds = {rounds}, must both be >= 1. Nothing was measured.")
-    from firstlight.bench import DTYPES, KINDS, bench, cold_start
+    """Make values, an orthogonal matrix and models with firstlight and with others in turn, on the same threads."""
+    parts = _parts(only)
+    if count < 1 or rounds < 1 or (threads is not None and threads < 1):
+        raise OptionError(
+            f"count = {count}, rounds = {rounds} and threads = {threads}, must all be >= 1. Nothing was measured."
+        )
+    import torch
 
+    from firstlight.bench import cold_start
+
+    if threads is not None:
+        torch.set_num_threads(threads)
     first = cold_start()
-    rows = []
-    total = len(KINDS) * len(DTYPES)
-    with progress() as tell:
-        tell("bench", 0, total, "")
-        for row in bench(count=count, rounds=rounds):
-            rows.append(row)
-            tell("bench", len(rows), total, f"{row.kind} {row.dtype}")
+    found = {part: _collect(part, measure) for part, measure in _measures(parts, count, rounds).items()}
+    empty = _empty_cache() if "cold" in parts else None
+    rows = found.get("values", []) + found.get("orthogonal", [])
     if as_json:
-        emit({"cold_start_seconds": first, "rows": [row.to_json() for row in rows]})
+        json = {
+            part: [row.to_json() for row in made]
+            for part, made in (("rows", rows), ("models", found.get("models", [])))
+        }
+        emit({"cold_start_seconds": first, "empty_cache_seconds": empty, **json})
         return
+    if rows:
+        _show_values(rows)
+    if "models" in found:
+        _show_models(found["models"])
+    prose(f"first fill of the process: {first:.2f} s" + (f"; with no compiled kernels: {empty:.1f} s" if empty else ""))
+
+
+def _parts(only: list[str] | None) -> tuple[str, ...]:
+    """Return what to measure; models only where transformers is installed, and said where it is not."""
+    from firstlight.bench import has_transformers
+
+    for part in only or ():
+        if part not in PARTS:
+            raise OptionError(
+                f"--only {part}: there is no such part. Choose from {', '.join(PARTS)}.{did_you_mean(part, PARTS)} "
+                "Nothing was measured."
+            )
+    chosen = tuple(only or PARTS)
+    if "models" in chosen and not has_transformers():
+        if only:
+            raise OptionError(NO_TRANSFORMERS)
+        say(NO_TRANSFORMERS)
+        chosen = tuple(part for part in chosen if part != "models")
+    return chosen
+
+
+def _measures(parts: tuple[str, ...], count: int, rounds: int) -> dict[str, tuple[Iterator[Any], int]]:
+    """Return the parts' rows, measured as they are taken, with how many there are."""
+    from firstlight.bench import DTYPES, KINDS, MODELS, bench, bench_models, bench_orthogonal
+
+    known: dict[str, tuple[Iterator[Any], int]] = {
+        "values": (bench(count=count, rounds=rounds), len(KINDS) * len(DTYPES)),
+        "orthogonal": (bench_orthogonal(rounds=rounds), 1),
+        "models": (bench_models(rounds=rounds), len(MODELS)),
+    }
+    return {part: known[part] for part in known if part in parts}
+
+
+def _collect(part: str, measure: tuple[Iterator[Any], int]) -> list[Any]:
+    rows: list[Any] = []
+    with progress() as tell:
+        tell(part, 0, measure[1], "")
+        for row in measure[0]:
+            rows.append(row)
+            tell(part, len(rows), measure[1], "")
+    return rows
+
+
+def _empty_cache() -> float:
+    from firstlight.bench import empty_cache_start
+
+    return empty_cache_start()
+
+
+def _table(columns: tuple[str, ...], rows: "list[tuple[str, ...]]", words: int, title: str) -> None:
     from rich.table import Table
 
-    title = f"10^9 values a second, {count:,} values, {rows[0].threads} threads"
     table = Table(box=None, pad_edge=False)
-    for column in ("kind", "dtype", "firstlight", "torch", "constant", "against torch", "against constant"):
-        table.add_column(column, justify="left" if column in ("kind", "dtype") else "right", no_wrap=True)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place < words else "right", no_wrap=True)
     for row in rows:
-        speeds = (f"{speed:.3f}" for speed in (row.firstlight, row.torch, row.constant))
-        table.add_row(row.kind, row.dtype, *speeds, f"{row.against_torch:.1f}x", f"{row.against_constant:.2f}x")
+        table.add_row(*row)
     show(table, title)
-    prose(f"first fill of the process: {first:.2f} s")
+
+
+def _show_values(rows: "list[BenchRow]") -> None:
+    cells = [
+        (
+            row.kind,
+            row.dtype,
+            f"{row.count:,}",
+            *(f"{speed:.3g}" for speed in (row.firstlight, row.torch, row.constant)),
+            f"{row.against_torch:.1f}x",
+            f"{row.against_constant:.2f}x",
+        )
+        for row in rows
+    ]
+    columns = ("kind", "dtype", "values", "firstlight", "torch", "constant", "against torch", "against constant")
+    _table(columns, cells, 2, f"10^9 values a second, {rows[0].threads} threads")
+
+
+def _show_models(rows: "list[ModelRow]") -> None:
+    cells = [
+        (
+            row.model,
+            f"{row.parameters:,}",
+            *(f"{time:.3g}" for time in (row.firstlight, row.transformers, row.touching)),
+            f"{row.against_transformers:.1f}x",
+            f"{row.against_touching:.2f}x",
+        )
+        for row in rows
+    ]
+    columns = (
+        "model",
+        "parameters",
+        "firstlight",
+        "from_config",
+        "touching",
+        "against from_config",
+        "against touching",
+    )
+    _table(columns, cells, 1, f"seconds until a model has its weights, float32, {rows[0].threads} threads")
