@@ -37,29 +37,44 @@ Array = np.ndarray[Any, Any]
 
 
 @njit(inline="always", error_model="numpy")
+def _round(turn: int, c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
+    p0 = (c0 & _LOW32) * _M0
+    p1 = (c2 & _LOW32) * _M1
+    c0 = (p1 >> _32) ^ c1 ^ u64(u32(k0 + u32(turn) * _WEYL0))
+    c2 = (p0 >> _32) ^ c3 ^ u64(u32(k1 + u32(turn) * _WEYL1))
+    return c0, p1, c2, p0
+
+
+@njit(inline="always", error_model="numpy")
 def philox(low: Any, high: Any, k0: Any, k1: Any) -> Any:
     """Return the four words of Philox4x32-10 for counter (low, high, 0, 0); all arguments are below 2**32."""
     c0, c1, c2, c3 = low, high, u64(0), u64(0)
     for turn in range(10):
-        p0 = (c0 & _LOW32) * _M0
-        p1 = (c2 & _LOW32) * _M1
-        c0 = (p1 >> _32) ^ c1 ^ u64(u32(k0 + u32(turn) * _WEYL0))
-        c1 = p1
-        c2 = (p0 >> _32) ^ c3 ^ u64(u32(k1 + u32(turn) * _WEYL1))
-        c3 = p0
+        c0, c1, c2, c3 = _round(turn, c0, c1, c2, c3, k0, k1)
     return u32(c0), u32(c1), u32(c2), u32(c3)
 
 
+@njit(inline="always", error_model="numpy")
+def _two_blocks(low: Any, next_low: Any, high: Any, k0: Any, k1: Any) -> Any:
+    """Return the words of two blocks, made in step: a round waits for the one before, and the other block fills the gap."""
+    a0, a1, a2, a3 = low, high, u64(0), u64(0)
+    b0, b1, b2, b3 = next_low, high, u64(0), u64(0)
+    for turn in range(10):
+        a0, a1, a2, a3 = _round(turn, a0, a1, a2, a3, k0, k1)
+        b0, b1, b2, b3 = _round(turn, b0, b1, b2, b3, k0, k1)
+    return u32(a0), u32(a1), u32(a2), u32(a3), u32(b0), u32(b1), u32(b2), u32(b3)
+
+
 @njit(error_model="numpy")
-def _words(block: Any, k0: Any, k1: Any, row0: Array, row1: Array, row2: Array, row3: Array) -> None:
-    """Write word r of consecutive blocks to row r. The blocks are of one tile, so only the low word counts up."""
+def _words(block: Any, k0: Any, k1: Any, words: Array, count: int) -> None:
+    """Write word r of `count` consecutive blocks to row r, in two halves. Of one tile, so only the low word counts up."""
+    half = (count + 1) >> 1  # an odd count gets a word too many, which nobody reads
+    a0, a1, a2, a3 = words[0][:half], words[1][:half], words[2][:half], words[3][:half]
+    b0, b1, b2, b3 = words[0][half:], words[1][half:], words[2][half:], words[3][half:]
     low, high = u64(block) & _LOW32, u64(block) >> _32
-    for j in range(row0.size):
-        w0, w1, w2, w3 = philox(low + u64(j), high, k0, k1)
-        row0[j] = w0
-        row1[j] = w1
-        row2[j] = w2
-        row3[j] = w3
+    for j in range(half):
+        at = low + u64(j)
+        a0[j], a1[j], a2[j], a3[j], b0[j], b1[j], b2[j], b3[j] = _two_blocks(at, at + u64(half), high, k0, k1)
 
 
 @njit(inline="always", error_model="numpy")
@@ -172,7 +187,7 @@ def _values(
     w0, w1, w2, w3 = words[0][:count], words[1][:count], words[2][:count], words[3][:count]
     v0, v1 = values[:count], values[LANES : LANES + count]
     v2, v3 = values[2 * LANES : 2 * LANES + count], values[3 * LANES : 3 * LANES + count]
-    _words(block, k0, k1, w0, w1, w2, w3)
+    _words(block, k0, k1, words, count)
     if kind == NORMAL:
         mean, std = numbers[0], numbers[1]
         _box_muller(w0, w1, mean, std, v0, v1)
