@@ -66,7 +66,7 @@ def _two_blocks(low: Any, next_low: Any, high: Any, k0: Any, k1: Any) -> Any:
 
 
 @njit(error_model="numpy")
-def _words(block: Any, k0: Any, k1: Any, words: Array, count: int) -> None:
+def words_of(block: Any, k0: Any, k1: Any, words: Array, count: int) -> None:
     """Write word r of `count` consecutive blocks to row r, in two halves. Of one tile, so only the low word counts up."""
     half = (count + 1) >> 1  # an odd count gets a word too many, which nobody reads
     a0, a1, a2, a3 = words[0][:half], words[1][:half], words[2][:half], words[3][:half]
@@ -187,7 +187,7 @@ def _values(
     w0, w1, w2, w3 = words[0][:count], words[1][:count], words[2][:count], words[3][:count]
     v0, v1 = values[:count], values[LANES : LANES + count]
     v2, v3 = values[2 * LANES : 2 * LANES + count], values[3 * LANES : 3 * LANES + count]
-    _words(block, k0, k1, words, count)
+    words_of(block, k0, k1, words, count)
     if kind == NORMAL:
         mean, std = numbers[0], numbers[1]
         _box_muller(w0, w1, mean, std, v0, v1)
