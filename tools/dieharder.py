@@ -29,7 +29,7 @@ from numba import njit
 
 from firstlight._version import __version__
 from firstlight.random import STREAM_VERSION, Normal, Uniform, fill, key
-from firstlight.random.kernels import _words
+from firstlight.random.kernels import words_of
 from firstlight.random.parameters import LANES, TILE
 
 TILES = 512  # in a piece: 4 MiB of words, which stay in the cache
@@ -41,9 +41,7 @@ PIPE_BYTES = 2**20
 def _tiles(first: Any, k0: Any, k1: Any, out: Any) -> None:
     """Write the words of whole tiles, in the order of their elements: row after row, tile after tile."""
     for tile in range(out.shape[0]):
-        _words(
-            np.uint64(LANES) * (first + np.uint64(tile)), k0, k1, out[tile, 0], out[tile, 1], out[tile, 2], out[tile, 3]
-        )
+        words_of(np.uint64(LANES) * (first + np.uint64(tile)), k0, k1, out[tile], LANES)
 
 
 def words(seed: int, name: str) -> Iterator[memoryview]:
