@@ -137,17 +137,22 @@ def feed(pieces: Iterator[memoryview], command: list[str], record: Path) -> tupl
 
 def main() -> int:
     """Write a header, then whatever dieharder prints, then how much it was given."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="what follows -- is for dieharder; default -a, all tests",
+    )
     parser.add_argument("source", choices=SOURCES)
     parser.add_argument("record", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="dieharder")
-    parser.add_argument("options", nargs="*", default=["-a"], help="for dieharder, after --; default -a, all tests")
-    asked = parser.parse_args()
+    own = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    options = sys.argv[len(own) + 2 :] or ["-a"]
+    asked = parser.parse_args(own)
     if asked.record.exists():
         parser.error(f"{asked.record} exists. Remove it, or give another name. Nothing was run.")
     shown = [word for flag in SHOWN for word in ("-D", flag)]
-    command = ["dieharder", "-g", "200", *shown, *asked.options]
+    command = ["dieharder", "-g", "200", *shown, *options]
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     asked.record.write_text(
         f"$ python {shlex.join(sys.argv)}\n"

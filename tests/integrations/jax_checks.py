@@ -163,12 +163,28 @@ def test_other_kinds_of_keys_are_seeds_too() -> None:
     assert not bool((keyed(key, (4, 4)) == keyed(jax.random.key(1, impl="rbg"), (4, 4))).any())
 
 
+def test_it_is_called_as_jaxs_own_initializers_are() -> None:
+    theirs, mine, key = jax.nn.initializers.he_normal(), initializer("he-normal"), jax.random.key(0)
+    mesh = jax.make_mesh((4,), ("a",))
+    sharding = NamedSharding(mesh, PartitionSpec("a"))
+    with jax.set_mesh(mesh):
+        for options in ((), (jnp.bfloat16,), (None,), (None, None), (None, sharding)):
+            a, b = mine(key, (8, 12), *options), theirs(key, (8, 12), *options)
+            assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        late = jax.jit(lambda k: mine(k, (8, 12), out_sharding=sharding))(key)
+    for made in (mine(key, (8, 12), None, sharding), late):
+        assert made.sharding.is_equivalent_to(sharding, 2)
+        assert np.array_equal(np.asarray(made), np.asarray(mine(key, (8, 12))))
+    with pytest.raises(OptionError, match=r"names no devices. Give jax.sharding.NamedSharding"):
+        mine(key, (8, 12), None, PartitionSpec("a"))
+
+
 @pytest.mark.parametrize("word", ["he-normal", "orthogonal"])
 @pytest.mark.parametrize("spec", [("a", "b"), (None, "a"), (("a", "b"),), ()])
 def test_a_sharded_array_is_the_whole_one(word: str, spec: Any) -> None:
     sharding = NamedSharding(jax.make_mesh((2, 2), ("a", "b")), PartitionSpec(*spec))
     init = initializer(word, seed=0, name="w")
-    made = init((8, 12), sharding=sharding)
+    made = init((8, 12), out_sharding=sharding)
     assert made.sharding.is_equivalent_to(sharding, 2)
     assert np.array_equal(np.asarray(made), np.asarray(init((8, 12))))
 

@@ -33,14 +33,13 @@ class Initializer:
             key(seed, "")  # refuses a seed out of range
         self.initial, self.seed, self.name = initial, seed, name
 
-    def __call__(
-        self, *call: Any, dtype: Any = jnp.float32, sharding: jax.sharding.Sharding | None = None
-    ) -> jax.Array:
-        """Return the array for (shape) or (shape, dtype), or, without a seed, for (key, shape) or (key, shape, dtype).
+    def __call__(self, *call: Any, dtype: Any = None, out_sharding: jax.sharding.Sharding | None = None) -> jax.Array:
+        """Return the array for (shape, dtype, out_sharding), or, without a seed, for (key, shape, dtype, out_sharding).
 
-        With `sharding`, every device's part is made alone; no device, and not the host, ever holds the whole, where elements
-        are independent.
+        dtype None is JAX's default. With `out_sharding`, every device's part is made alone; no device, and not the host, ever
+        holds the whole, where elements are independent.
         """
+        given = None
         if self.seed is None:
             given, *call = self._key_first(call)  # type: ignore[assignment]
         elif call and _is_key(call[0]):
@@ -49,15 +48,22 @@ class Initializer:
                 "Leave seed= away, and the key is the seed; or, for one array only, pass "
                 "`lambda key, shape, dtype: init(shape, dtype)`. Nothing was made."
             )
-        if len(call) not in (1, 2):
-            raise OptionError(f"an initializer takes a shape and a dtype, got {len(call)} arguments. Nothing was made.")
-        shape, dtype = tuple(int(n) for n in call[0]), _dtype(call[1] if len(call) == 2 else dtype)
+        if not 1 <= len(call) <= 3:
+            raise OptionError(
+                f"an initializer takes a shape, a dtype and a sharding, got {len(call)} arguments. Nothing was made."
+            )
+        asked = [*call, *(dtype, out_sharding)[len(call) - 1 :]]
+        _check_sharding(asked[2])
+        return self._array(given, tuple(int(n) for n in asked[0]), _dtype(asked[1]), asked[2])
+
+    def _array(self, given: Any, shape: Shape, dtype: Any, sharding: jax.sharding.Sharding | None) -> jax.Array:
         name = self.name or ""
         if self.seed is not None:
             return self._make(shape, dtype, self.seed, name, sharding)
         if not isinstance(given, jax.core.Tracer):
             return self._make(shape, dtype, _seed_of(np.asarray(given)), name, sharding)
-        return self._make_later(given, shape, dtype, name)
+        made = self._make_later(given, shape, dtype, name)
+        return made if sharding is None else jax.device_put(made, sharding)
 
     def _key_first(self, call: Sequence[Any]) -> tuple[Any, ...]:
         if not call or not _is_key(call[0]):
@@ -177,8 +183,15 @@ def _seed_of(words: Any) -> int:
     return int.from_bytes(hashlib.blake2b(words.astype("<u4").tobytes(), digest_size=8).digest(), "little")
 
 
+def _check_sharding(sharding: Any) -> None:
+    if sharding is not None and not isinstance(sharding, jax.sharding.Sharding):
+        raise OptionError(
+            f"out_sharding = {sharding} names no devices. Give jax.sharding.NamedSharding(mesh, spec). Nothing was made."
+        )
+
+
 def _dtype(dtype: Any) -> "np.dtype[Any]":
-    wanted: np.dtype[Any] = np.dtype(dtype)
+    wanted: np.dtype[Any] = np.dtype(jnp.result_type(float) if dtype is None else dtype)
     if wanted == np.float64 and jax.dtypes.canonicalize_dtype(wanted) != wanted:
         raise DtypeError(
             "float64 was asked for, but JAX makes float32 of it. Run jax.config.update('jax_enable_x64', True) first, or ask "
