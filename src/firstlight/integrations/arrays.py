@@ -190,6 +190,9 @@ class Initial:
         if self.which == "constant":
             out[...] = self.options.get("value", 0.0)
             return out
+        if len(shape) == 1:
+            self._draw(stream.as_tensor(out), seed, name)
+            return out
         ins, outs, kernel = self._axes(shape)
         if len(ins) + len(outs) + len(kernel) < len(shape):
             raise OptionError(f"'{self.which}' has no batch_axis: make each matrix under a name of its own.")
@@ -204,10 +207,10 @@ class Initial:
     def _draw(self, tensor: torch.Tensor, seed: int, name: str) -> None:
         """Fill a tensor in torch's layout."""
         word = str(self.which)
-        if self.std is not None:
-            DISTRIBUTIONS[word](tensor, std=self.std, seed=seed, name=name, **self.options)
-        else:
+        if word in WITHOUT_STD and self.std is None:
             WITHOUT_STD[word][0](tensor, **self.options, seed=seed, name=name)
+        else:
+            DISTRIBUTIONS[word](tensor, std=self.std, seed=seed, name=name, **self.options)
 
 
 def _check_options(word: str, takes: Sequence[str], options: Mapping[str, Any]) -> None:
