@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from torch import nn
 
 import firstlight as fl
 from firstlight.checkpoint import creation, disk
-from firstlight.errors import PlanError
+from firstlight.errors import FirstlightError, PlanError
 from firstlight.model.targets import load
 from firstlight.random import STREAM_VERSION
+from firstlight.recipes import RECIPES
+from firstlight.recipes.row import RowSlice
 
 RECIPE = "normal:std=0.02"
 
@@ -137,6 +140,31 @@ def test_a_plain_target_is_written_as_its_state_dict(recipe: str, dtype: str | N
     model = in_memory(target, getattr(torch, dtype) if dtype else None, recipe, seed=3)
     assert same(tensors(tmp_path / "out"), dict(model.state_dict()))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_every_recipe_is_written_as_it_is_applied(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(creation, "BLOCK", 1000)  # bytes: most tensors are made in several boxes
+    target = "gpt:width=32,depth=2"
+    try:
+        model = in_memory(target, torch.bfloat16, recipe)
+    except FirstlightError as error:
+        with pytest.raises(type(error)):
+            fl.create(target, tmp_path / "out", recipe=recipe, dtype="bfloat16")
+    else:
+        fl.create(target, tmp_path / "out", recipe=recipe, dtype="bfloat16")
+        assert same(tensors(tmp_path / "out"), dict(model.state_dict()))
+
+
+def test_slices_with_options_of_their_own_are_drawn_with_them(tmp_path: Path) -> None:
+    model = load("mlp:depth=2,width=8").build()
+    first, *rest = fl.plan(model, "he")
+    parts = (RowSlice("a", 0, 4, 64, 4), RowSlice("b", 4, 8, 64, 4, options={"mean": 5.0}))
+    plan = fl.Plan("by-hand", [replace(first, slices=parts), *rest])
+    fl.create("mlp:depth=2,width=8", tmp_path / "out", recipe=plan)
+    held = tensors(tmp_path / "out")
+    assert same(held, dict(plan.apply(model).state_dict()))
+    assert held[first.name][4:].mean() > 4
 
 
 @pytest.mark.parametrize("target", ["mlp:depth=3", "cnn", "resnet", "lstm", "gpt:width=32", "bert:width=32"])

@@ -15,12 +15,13 @@ MOST = 2**23  # values made at once
 class Values:
     """What the row of a stored tensor gives it, read box by box.
 
-    Values of a law are made as they are read. A distribution that needs the whole matrix (orthogonal, sparse, ...) is
-    drawn whole, slice by slice, at the first read, and stays in memory as long as this does.
+    Values of a law are made as they are read. Where a distribution needs a whole matrix (orthogonal, sparse, ...), the
+    part that a box lies in is drawn whole and stays in memory until a box lies outside of it.
     """
 
     def __init__(self, stored: Stored, seed: int) -> None:
         self._row, self._dtype, self._value, self._seed = stored.row, stored.dtype, stored.value, seed
+        self._parts = parts(stored.row) if stored.row.drawn else []
         self._whole: dict[str, torch.Tensor] = {}
 
     def read(self, out: torch.Tensor, offset: tuple[int, ...]) -> None:
@@ -30,11 +31,12 @@ class Values:
         elif not out.is_floating_point():
             out.fill_(float(self._row.options.get("value", 0)))  # a counter
         else:
-            for part in parts(self._row):
-                self._draw(part, out, offset)
+            before, self._whole = self._whole, {}
+            for part in self._parts:
+                self._draw(part, out, offset, before)
             self._pad(out, offset)
 
-    def _draw(self, part: Part, out: torch.Tensor, offset: tuple[int, ...]) -> None:
+    def _draw(self, part: Part, out: torch.Tensor, offset: tuple[int, ...], before: dict[str, torch.Tensor]) -> None:
         """Draw what the box and a part have in common."""
         begin = tuple(max(a, b) for a, b in zip(part.start, offset, strict=True))
         end = tuple(min(a + n, b + m) for a, n, b, m in zip(part.start, part.shape, offset, out.shape, strict=True))
@@ -45,10 +47,12 @@ class Values:
         inside = tuple(a - b for a, b in zip(begin, part.start, strict=True))
         law = DISTRIBUTIONS[self._row.distribution]
         if law.elementwise:
-            options = {**self._row.options, "shape": part.shape, "offset": inside}
+            options = {**part.options, "shape": part.shape, "offset": inside}
             law(target, std=part.std, seed=self._seed, name=part.name, **options)
             return
-        if part.name not in self._whole:
+        if part.name in before:
+            self._whole[part.name] = before[part.name]
+        else:
             self._whole[part.name] = torch.empty(part.shape, dtype=self._dtype)
             draw(self._row, part, self._whole[part.name], self._seed)
         target.copy_(self._whole[part.name][_slices(inside, extent)])
