@@ -108,7 +108,7 @@ def test_help_is_instant_and_loads_no_torch() -> None:
         "assert not {'torch', 'numba', 'plotly', 'sklearn'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("doctor", "plan", "init", "diagnose", "race", "recipes", "gains", "bench"):
+    for command in ("doctor", "plan", "init", "diagnose", "predict", "race", "recipes", "gains", "bench"):
         assert f"  {command}" in done.stdout
 
 
@@ -175,6 +175,32 @@ def test_race_recipes_gains_and_bench_print_json(capsys: pytest.CaptureFixture[s
     assert "against torch" in out(capsys, *few)
 
 
+def test_predict_shows_the_phases_of_an_activation(capsys: pytest.CaptureFixture[str]) -> None:
+    found = data(capsys, "predict", "--phase", "tanh", "--weight-std", "1.2247449", "--bias-std", "0.2236068")
+    (point,) = found["points"]
+    assert (found["activation"], point["phase"]) == ("tanh", "ordered")
+    assert point["xi_c"] == pytest.approx(15.79, abs=0.01)
+    assert point["trainable_depth_orthogonal"] == pytest.approx(6 * point["xi_c"])
+    across = data(capsys, "predict", "--phase", "tanh", "--bias-std", "0.2236068")["points"]
+    assert {row["phase"] for row in across} == {"ordered", "critical", "chaotic"}
+    assert [row["weight_variance"] for row in across if row["phase"] == "critical"] == [
+        pytest.approx(1.760955, abs=1e-6)
+    ]
+    along = data(capsys, "predict", "--phase", "tanh", "--dropout", "0.1")["points"]
+    assert not [row for row in along if row["phase"] == "critical"]
+    text = out(capsys, "predict", "--phase", "relu", "--weight-std", "1.6")
+    assert "the variance grows without end, at σ_w² = 2.56 by a factor that comes to 1.28 a layer" in text
+    assert "nan" not in text
+
+
+def test_predict_writes_the_phase_diagram(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert run(["predict", "--phase", "relu", "-o", "phase.html"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "phase diagram: phase.html\n"
+    assert printed.out.startswith("relu along its edge of chaos; depth at width 256\n")
+    assert "Phase diagram of relu" in (folder / "phase.html").read_text()
+
+
 def test_json_is_strict_when_numbers_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     text = out(capsys, "diagnose", "mlp:depth=90,width=64,act=relu,init=normal:std=5", "--json", code=1)
 
@@ -229,6 +255,15 @@ BAD = [
     ("race --lr 0", "must be a number > 0"),
     ("race --steps 0", "steps = 0"),
     ("recipes hee", "Did you mean 'he'"),
+    ("predict mlp:", "cannot read a TARGET yet"),
+    ("predict", "needs --phase"),
+    ("predict --phase tanhh", "Did you mean 'tanh'"),
+    ("predict --phase tanh --bias-std -1", "bias_std = -1.0, must be >= 0"),
+    ("predict --phase tanh --weight-std 0", "weight_variance = 0.0, must be a number > 0"),
+    ("predict --phase tanh --dropout 1", "dropout = 1.0"),
+    ("predict --phase tanh --width 0", "width = 0"),
+    ("predict --phase tanh -o taken.html", "exists"),
+    ("predict --phase hardshrink --bias-std 0.5 -o p.html", "'hardshrink' jumps"),
     ("gains tanhh", "Did you mean 'tanh'"),
     ("gains --param 2", "needs the name"),
     ("bench --count 0", "must all be >= 1"),

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from firstlight import __version__
-from firstlight.cli import bench, create, diagnose, doctor, gains, init, plan, race, recipes
+from firstlight.cli import bench, create, diagnose, doctor, gains, init, plan, predict, race, recipes
 from firstlight.errors import FirstlightError, did_you_mean
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _module in (doctor, plan, init, create, diagnose, race, recipes, gains, bench):
+for _module in (doctor, plan, init, create, diagnose, predict, race, recipes, gains, bench):
     app.command(_module.__name__.rpartition(".")[2])(_module.command)
 
 
