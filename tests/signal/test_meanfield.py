@@ -130,7 +130,9 @@ def test_pairs_agree_with_a_quadrature_in_two_dimensions(name: str) -> None:
 # Simulated networks
 
 
-def simulate(weight: float, bias: float, *, depth: int, start: float, q: float, draws: int, width: int) -> Tensor:
+def simulate(
+    weight: float, bias: float, *, depth: int, start: float, q: float, draws: int, width: int, dropout: float = 0.0
+) -> Tensor:
     """Return correlations (draws, depth + 1) of pre-activations of two inputs in tanh networks with real Gaussian weights."""
     generator = torch.Generator().manual_seed(0)
 
@@ -146,7 +148,10 @@ def simulate(weight: float, bias: float, *, depth: int, start: float, q: float, 
             row.append(float((h[:, 0] @ h[:, 1]) / (h[:, 0].norm() * h[:, 1].norm())))
             if layer < depth:
                 w = normal(width, width) * math.sqrt(weight / width)
-                h = w @ torch.tanh(h) + math.sqrt(bias) * normal(width, 1)
+                passed = torch.tanh(h)
+                if dropout:
+                    passed = passed * (torch.rand(h.shape, generator=generator) >= dropout) / (1 - dropout)
+                h = w @ passed + math.sqrt(bias) * normal(width, 1)
         kept.append(row)
     return torch.tensor(kept, dtype=torch.float64)
 
@@ -201,6 +206,25 @@ def test_chaotic_networks_come_to_the_predicted_likeness() -> None:
         c, other = network.correlation(c), MeanField("tanh", 1.9, 0.05).correlation(other)
         tolerance = 5 * float(error[layer]) + 3 / 512
         assert float(found[:, layer].mean()) == pytest.approx(c, abs=tolerance)
+    assert abs(float(found[:, -1].mean()) - other) > tolerance
+
+
+def test_dropout_makes_equal_inputs_differ_as_predicted() -> None:
+    """At the edge of tanh without dropout, from c = 1: masks for each input bring c down to c*, within 5 standard errors
+    and a bias of order 1/n. Control: half the dropout.
+    """
+    weight = edge("tanh", 0.05)
+    network, half = (MeanField("tanh", weight, 0.05, dropout=rate) for rate in (0.1, 0.05))
+    point = network.point()
+    assert point.q is not None
+    assert point.c is not None
+    found = simulate(weight, 0.05, depth=20, start=1.0, q=point.q, draws=25, width=512, dropout=0.1)
+    tolerance = 5 * float(found[:, -1].std()) / math.sqrt(len(found)) + 3 / 512
+    c, other = 1.0, 1.0
+    for _ in range(20):
+        c, other = network.correlation(c), half.correlation(other)
+    assert c == pytest.approx(point.c, abs=0.05)
+    assert float(found[:, -1].mean()) == pytest.approx(c, abs=tolerance)
     assert abs(float(found[:, -1].mean()) - other) > tolerance
 
 

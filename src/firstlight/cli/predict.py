@@ -64,7 +64,13 @@ def command(
 
         with progress() as tell:
             path = write(
-                output, name, BIAS if bias_std is None else bias_std**2, param=param, force=force, progress=tell
+                output,
+                name,
+                BIAS if bias_std is None else bias_std**2,
+                param=param,
+                dropout=dropout,
+                force=force,
+                progress=tell,
             )
         say(f"phase diagram: {path}")
 

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ _DEEPEST = 300.0  # layers; deeper has the same colour
 _W, _B, _XI_C, _XI_Q = "σ<sub>w</sub>²", "σ<sub>b</sub>²", "ξ<sub>c</sub>", "ξ<sub>q</sub>"
 
 Tell = Callable[[str, int, int, str], None]
+Network = Callable[[float, float], MeanField]
 
 
 def edges(
@@ -45,6 +47,7 @@ def diagram(
     bias_variance: float = BIAS,
     *,
     param: float | None = None,
+    dropout: float = 0.0,
     resolution: tuple[int, int] = RESOLUTION,
     progress: Tell | None = None,
 ) -> "Figure":
@@ -54,6 +57,7 @@ def diagram(
         activation: name or function.
         bias_variance: σ_b² of the second plot; the first goes from 0 to 0.3 or twice this.
         param: the activation's parameter.
+        dropout: as in MeanField; the edge is drawn where it was without.
         resolution: places along σ_w² and along σ_b², at least 2 each.
         progress: called as (stage, done, total, label).
 
@@ -62,7 +66,8 @@ def diagram(
     """
     from plotly.subplots import make_subplots
 
-    MeanField(activation, 1.0, bias_variance, param)
+    network = partial(MeanField, activation, param=param, dropout=dropout)
+    network(1.0, bias_variance)
     columns, rows = resolution
     if min(resolution) < 2:
         raise OptionError(f"resolution = {resolution}, must both be >= 2.")
@@ -70,19 +75,28 @@ def diagram(
     low = np.geomspace(biases[1] / 100, biases[1] / 2, 6)  # the curve is steep at 0
     line = edges(activation, sorted(map(float, (*biases, *low))), param=param)
     weights = _weights(line, columns)
-    points = _phases(activation, weights, biases, param, progress)
+    points = _phases(network, weights, biases, progress)
     name = activation if isinstance(activation, str) else getattr(activation, "__name__", "activation")
+    if dropout:
+        name = f"{name}, dropout {dropout:g}"
     titles = (f"{name}: depth 6 {_XI_C} to which signals come", f"depth scales at {_B} = {bias_variance:g}")
     made = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.16)
     made.add_heatmap(**_heat(weights, biases, points), row=1, col=1)
     if line:
-        curve = _line([w for _, w in line], [b for b, _ in line], "edge of chaos", BEFORE)
+        curve = _line(
+            [w for _, w in line],
+            [b for b, _ in line],
+            "edge of chaos without dropout" if dropout else "edge of chaos",
+            BEFORE,
+        )
         if len(line) == 1:
             curve |= {"mode": "markers", "marker": {"color": BEFORE, "size": 14}, "cliponaxis": False}
         made.add_scatter(**curve, row=1, col=1)
     for phase, (w, b) in _places(weights, biases, points).items():
         made.add_annotation(x=w, y=b, text=phase, showarrow=False, bgcolor="rgba(255,255,255,0.7)", row=1, col=1)
-    _scales(made, activation, bias_variance, param, weights)
+    _scales(made, [network(float(w), bias_variance).point() for w in np.linspace(weights[0], weights[-1], 4 * columns)])
+    for _, weight in edges(activation, (bias_variance,), param=param):
+        made.add_vline(x=weight, line={"color": BEFORE, "width": 2, "dash": "dash"}, row=1, col=2)
     made.update_xaxes(title_text=f"weight variance {_W} = fan_in · Var w", range=[weights[0], weights[-1]])
     made.update_yaxes(title_text=f"bias variance {_B}", range=[0, biases[-1]], col=1)
     made.update_yaxes(title_text="layers", type="log", col=2)
@@ -98,6 +112,7 @@ def write(
     bias_variance: float = BIAS,
     *,
     param: float | None = None,
+    dropout: float = 0.0,
     resolution: tuple[int, int] = RESOLUTION,
     force: bool = False,
     progress: Tell | None = None,
@@ -109,7 +124,7 @@ def write(
         FileError: if the file exists and force is not set, or it cannot be written.
     """
     check_writable(path, force=force)
-    made = diagram(activation, bias_variance, param=param, resolution=resolution, progress=progress)
+    made = diagram(activation, bias_variance, param=param, dropout=dropout, resolution=resolution, progress=progress)
     name = escape(activation if isinstance(activation, str) else getattr(activation, "__name__", "activation"))
     plot = made.to_html(full_html=False, include_plotlyjs=True, div_id="phase-plot", config={"displayModeBar": False})
     page = (
@@ -126,12 +141,10 @@ def _weights(line: Sequence[tuple[float, float]], count: int) -> np.ndarray:
     return np.linspace(min(at) / 2, 1.6 * max(at), count)
 
 
-def _phases(
-    activation: Activation, weights: np.ndarray, biases: np.ndarray, param: float | None, progress: Tell | None
-) -> list[list[PhasePoint]]:
+def _phases(network: Network, weights: np.ndarray, biases: np.ndarray, progress: Tell | None) -> list[list[PhasePoint]]:
     points = []
     for row, bias in enumerate(biases, 1):
-        points.append([MeanField(activation, float(w), float(bias), param).point() for w in weights])
+        points.append([network(float(w), float(bias)).point() for w in weights])
         if progress is not None:
             progress("phases", row, len(biases), "")
     return points
@@ -191,17 +204,11 @@ def _places(weights: np.ndarray, biases: np.ndarray, points: list[list[PhasePoin
     return placed
 
 
-def _scales(
-    made: "Figure", activation: Activation, bias_variance: float, param: float | None, weights: np.ndarray
-) -> None:
-    """Add ξ_c and ξ_q along one bias variance, and a line at its edge."""
-    fine = np.linspace(weights[0], weights[-1], 4 * len(weights))
-    along = [MeanField(activation, float(w), bias_variance, param).point() for w in fine]
+def _scales(made: "Figure", along: Sequence[PhasePoint]) -> None:
+    """Add ξ_c and ξ_q of points along one bias variance."""
     for name, dash, colour, values in (
         (f"{_XI_C}, likeness of inputs", "solid", AFTER, [p.xi_c for p in along]),
         (f"{_XI_Q}, size of signals", "dot", "#c98a2b", [p.xi_q for p in along]),
     ):
         shown = [None if v is None or not 0 < v < math.inf else v for v in values]
-        made.add_scatter(**_line(fine, shown, name, colour, dash), row=1, col=2)
-    for _, weight in edges(activation, (bias_variance,), param=param):
-        made.add_vline(x=weight, line={"color": BEFORE, "width": 2, "dash": "dash"}, row=1, col=2)
+        made.add_scatter(**_line([p.weight_variance for p in along], shown, name, colour, dash), row=1, col=2)

@@ -10,7 +10,8 @@ FLAT = 1e-11  # relative differences that rounding can make
 
 
 def flat(gap: float) -> float:
-    return gap if abs(gap) >= FLAT else 0.0  # 0 also for inf / inf
+    """Return the gap, 0 where rounding alone could have made it, and for inf / inf."""
+    return gap if abs(gap) >= FLAT else 0.0
 
 
 def crossings(gaps: Iterable[float]) -> list[tuple[int, int]]:
