@@ -102,8 +102,10 @@ class MeanField:
         if not -1 <= c <= 1:
             raise OptionError(f"c = {c}, must be between -1 and 1.")
         at = self._response(self._positive(q))
-        shared = self.weight_variance * at.power * (1 - float(at.lost(1 - c)[0])) + self.bias_variance
-        return shared / (self._weight * at.power + self.bias_variance)
+        whole = self._weight * at.power + self.bias_variance
+        if not 0 < whole < math.inf:
+            raise OptionError(f"V(q) = {whole} at q = {at.q:.4g}, so no correlation is passed on. Give another q.")
+        return (self.weight_variance * at.power * (1 - float(at.lost(1 - c)[0])) + self.bias_variance) / whole
 
     def correlations(self) -> tuple[FixedPoint, ...]:
         """Return the fixed points of C at the settled variance, in [-1, 1], ascending.
@@ -118,7 +120,7 @@ class MeanField:
         return tuple(FixedPoint(c, self._pair_slope(at, c)) for _, c in sorted(found.items()))
 
     def point(self) -> PhasePoint:
-        """Return the phase, the fixed points that inputs of second moment 1 come to, and the depth scales.
+        """Return the phase, the fixed points that pre-activations of variance 1 come to, and the depth scales.
 
         Raises:
             OptionError: if the activation jumps (χ1 does not exist), passes nothing on, or the variance settles nowhere.
@@ -171,7 +173,7 @@ class MeanField:
         return solve(self._gap, *np.log(_GRID[[*between]]))
 
     def _settled(self) -> float | None:
-        """Return the variance that inputs of second moment 1 come to, None if it grows for ever."""
+        """Return the variance that pre-activations of variance 1 come to, None if it grows for ever."""
         start = self._gap(1.0)
         if flat(start) == 0:
             return 1.0
@@ -218,7 +220,7 @@ class MeanField:
 
 
 def edge(activation: Activation, bias_variance: float = 0.0, *, param: float | None = None) -> float:
-    """Return the weight variance σ_w² at the edge of chaos: χ1 = 1 at the variance that unit inputs come to.
+    """Return the weight variance σ_w² at the edge of chaos: χ1 = 1 at the variance that pre-activations come to from 1.
 
     At the edge σ_w² = 1 / E φ'² and σ_b² = q - E φ² / E φ'², both functions of q alone; the q of this σ_b² is looked for.
 

@@ -32,7 +32,7 @@ class PhasePoint:
     phase: 'ordered' (χ1 < 1: all inputs become alike, gradients vanish), 'chaotic' (χ1 > 1: likes become unlike, gradients
     explode), 'critical' (neither), or 'unbounded' (the variance grows from layer to layer for ever; q, c and their scales
     are then None, χ1 is the limit).
-    q: variance of the pre-activations, from inputs of second moment 1. c: correlation at which pairs of inputs settle,
+    q: variance at which pre-activations settle that start at 1. c: correlation at which pairs of inputs settle,
     None where q is 0. chi1: factor of the gradient's power a layer. chi_c: factor on c's distance from its fixed point.
     xi_q, xi_c: layers in which distances from the fixed points shrink to 1/e, infinite where they shrink more slowly than
     any exponential. growth: of the variance a layer, at infinity; None where it settles. peak: E φ'⁴ / (E φ'²)².
