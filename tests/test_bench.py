@@ -21,6 +21,7 @@ def test_every_kind_and_dtype_is_measured_once() -> None:
     rows = list(bench(count=2**12, rounds=1))
     assert [(row.dtype, row.kind) for row in rows] == [(dtype, kind) for dtype in DTYPES for kind in KINDS]
     for row in rows:
+        assert row.device == "cpu"
         assert min(row.firstlight, row.torch, row.constant) > 0
         assert row.against_torch == pytest.approx(row.firstlight / row.torch)
         assert row.to_json()["against_constant"] == pytest.approx(row.firstlight / row.constant)
@@ -60,6 +61,20 @@ def test_without_transformers_the_bench_says_which_part_is_missing(
     monkeypatch.setattr("firstlight.bench.has_transformers", lambda: False)
     assert run(["bench", "--only", "models"]) == 2
     assert "Install the extra firstlight[hf]. No model was measured." in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, so it is measured")
+def test_without_a_device_the_bench_says_that_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "--only", "cuda"]) == 2
+    assert "--only cuda: torch finds no CUDA device here. Nothing was measured." in capsys.readouterr().err
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; there is none here")
+def test_a_device_is_measured_under_its_name() -> None:
+    rows = list(bench(count=2**20, rounds=1, device="cuda"))
+    assert len(rows) == len(DTYPES) * len(KINDS)
+    assert {row.device for row in rows} == {torch.cuda.get_device_name()}
 
 
 def test_cold_start_is_a_time() -> None:

@@ -125,11 +125,11 @@ def feed(pieces: Iterator[memoryview], command: list[str], record: Path) -> tupl
         fcntl.fcntl(reader.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
             for piece in pieces:
+                given += piece.nbytes
                 view = piece
                 while view.nbytes:
                     sent = os.write(reader.stdin.fileno(), view)
                     view = view[sent:]
-                given += piece.nbytes
         except BrokenPipeError:
             reader.stdin = None  # the reader has left: it has what it needs
         return reader.wait(), given
@@ -146,21 +146,29 @@ def main() -> int:
     parser.add_argument("record", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="dieharder")
+    parser.add_argument(
+        "--tests", help="numbers with commas: each test alone, on the stream as it goes on, instead of -a"
+    )
     own = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
-    options = sys.argv[len(own) + 2 :] or ["-a"]
+    options = sys.argv[len(own) + 2 :]
     asked = parser.parse_args(own)
     if asked.record.exists():
         parser.error(f"{asked.record} exists. Remove it, or give another name. Nothing was run.")
-    shown = [word for flag in SHOWN for word in ("-D", flag)]
-    command = ["dieharder", "-g", "200", *shown, *options]
+    runs = [["-d", test, *options] for test in asked.tests.split(",")] if asked.tests else [options or ["-a"]]
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     asked.record.write_text(
         f"$ python {shlex.join(sys.argv)}\n"
-        f"stream version {STREAM_VERSION}, firstlight {__version__}, {_version()}, {date}\n$ {shlex.join(command)}\n\n"
+        f"stream version {STREAM_VERSION}, firstlight {__version__}, {_version()}, {date}\n\n"
     )
-    status, given = feed(SOURCES[asked.source](asked.seed, asked.name), command, asked.record)
-    with asked.record.open("a") as output:
-        output.write(f"\nexit status {status}; {given / 2**30:,.1f} GiB of words read\n")
+    pieces, status = SOURCES[asked.source](asked.seed, asked.name), 0
+    for run in runs:
+        command = ["dieharder", "-g", "200", *(word for flag in SHOWN for word in ("-D", flag)), *run]
+        with asked.record.open("a") as output:
+            output.write(f"$ {shlex.join(command)}\n")
+        done, given = feed(pieces, command, asked.record)
+        status = status or done
+        with asked.record.open("a") as output:
+            output.write(f"exit status {done}; {given / 2**30:,.1f} GiB of words given\n\n")
     return status
 
 

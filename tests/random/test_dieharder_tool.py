@@ -1,6 +1,7 @@
 """What dieharder is given is the stream: its words in the order of elements, and the bits of its values."""
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,21 @@ def test_normal_values_give_their_place_among_256_likely_intervals(tool: Any) ->
     exact = special.ndtr(drawn) * 256
     clear = np.abs(exact - np.rint(exact)) > 1e-4  # a border is a float32 number
     np.testing.assert_array_equal(given(tool.normal, count)[clear], np.floor(exact[clear]).astype(np.uint8))
+
+
+RESULT = re.compile(r"^ *(\w+)\| *(\d+)\| *\d+\| *\d+\|([\d.]+)\| +(\w+) *$", re.MULTILINE)
+
+
+def test_the_page_says_what_the_records_say() -> None:
+    docs = TOOL.parent.parent / "docs"
+    page = (docs / "dieharder.md").read_text().replace("\n", " ")
+    first = RESULT.findall((docs / "dieharder" / "words.txt").read_text())
+    verdicts = [verdict for *_, verdict in first]
+    passed, weak, failed = (verdicts.count(word) for word in ("PASSED", "WEAK", "FAILED"))
+    assert f"**{len(first)} results, {passed} passed, {weak} weak, {failed} failed.**" in page
+    again = RESULT.findall((docs / "dieharder" / "words-again.txt").read_text())
+    weak_ones = [(test, bits, p) for test, bits, p, verdict in first if verdict == "WEAK"]
+    assert [(test, bits) for test, bits, _ in weak_ones] == [(test, bits) for test, bits, *_ in again]
+    for (test, bits, p), (*_, p_again, verdict) in zip(weak_ones, again, strict=True):
+        row = f"| {test} | {bits} | {float(p):.4f} weak | {float(p_again):.4f} {verdict.lower()} |"
+        assert row in page

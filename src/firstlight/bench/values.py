@@ -38,6 +38,7 @@ class BenchRow:
     dtype: str
     count: int
     threads: int
+    device: str
     firstlight: float
     torch: float
     constant: float
@@ -57,7 +58,7 @@ class BenchRow:
         return asdict(self) | {"against_torch": self.against_torch, "against_constant": self.against_constant}
 
 
-def bench(*, count: int = COUNT, rounds: int = 3) -> Iterator[BenchRow]:
+def bench(*, count: int = COUNT, rounds: int = 3, device: str = "cpu") -> Iterator[BenchRow]:
     """Yield a row for every kind and dtype as soon as it is measured.
 
     In every round firstlight, torch and the constant take their turn on the same tensor with torch's thread count, after
@@ -66,12 +67,13 @@ def bench(*, count: int = COUNT, rounds: int = 3) -> Iterator[BenchRow]:
     Args:
         count: values a fill.
         rounds: counted rounds; the median is reported.
+        device: where the tensors are; on 'cuda' a job ends when the device has done it.
 
     Raises:
         OptionError: if the values do not fit into memory.
     """
     for dtype_name, dtype in DTYPES.items():
-        tensor = _empty(count, dtype)
+        tensor = _empty(count, dtype, device)
         for kind, (law, theirs) in KINDS.items():
             ours = partial(fill, tensor, law, seed=0, name="bench")
             yield _row(kind, dtype_name, tensor, ours, partial(theirs, tensor), rounds)
@@ -107,9 +109,9 @@ def empty_cache_start() -> float:
     return float(done.stdout)
 
 
-def _empty(count: int, dtype: torch.dtype) -> torch.Tensor:
+def _empty(count: int, dtype: torch.dtype, device: str) -> torch.Tensor:
     try:
-        return torch.empty(count, dtype=dtype)
+        return torch.empty(count, dtype=dtype, device=device)
     except RuntimeError as error:
         raise OptionError(
             f"{count} values do not fit into memory. Give a smaller count. Nothing was measured."
@@ -121,6 +123,14 @@ def _row(
 ) -> BenchRow:
     constant = partial(tensor.fill_, 1.0)
     jobs: dict[str, Callable[[], Any]] = {"firstlight": ours, "torch": theirs, "constant": constant}
-    took = in_turn(jobs, rounds, warm=("firstlight",))
+    if tensor.is_cuda:
+        jobs = {name: partial(_to_the_end, job) for name, job in jobs.items()}
+    took = in_turn(jobs, rounds, warm=tuple(jobs) if tensor.is_cuda else ("firstlight",))
     speeds = {name: tensor.numel() / time / 1e9 for name, time in took.items()}
-    return BenchRow(kind, dtype, tensor.numel(), torch.get_num_threads(), **speeds)
+    device = torch.cuda.get_device_name(tensor.device) if tensor.is_cuda else "cpu"
+    return BenchRow(kind, dtype, tensor.numel(), torch.get_num_threads(), device, **speeds)
+
+
+def _to_the_end(job: Callable[[], Any]) -> None:
+    job()
+    torch.cuda.synchronize()

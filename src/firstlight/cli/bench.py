@@ -12,7 +12,7 @@ from firstlight.errors import OptionError, did_you_mean
 if TYPE_CHECKING:
     from firstlight.bench import BenchRow, ModelRow
 
-PARTS = ("values", "orthogonal", "models", "cold")
+PARTS = ("values", "orthogonal", "models", "cuda", "cold")
 NO_TRANSFORMERS = (
     "models: transformers is not installed, so its from_config cannot be timed. Install the extra firstlight[hf]. "
     "No model was measured."
@@ -22,7 +22,7 @@ NO_TRANSFORMERS = (
 def command(
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", help="A part to measure: values, orthogonal, models, cold; repeatable."),
+        typer.Option("--only", help="A part to measure: values, orthogonal, models, cuda, cold; repeatable."),
     ] = None,
     count: Annotated[int, typer.Option("--count", help="Values a fill.")] = 2**26,
     rounds: Annotated[int, typer.Option("--rounds", help="Counted rounds; the median is shown.")] = 3,
@@ -44,7 +44,7 @@ def command(
     first = cold_start()
     found = {part: _collect(part, measure) for part, measure in _measures(parts, count, rounds).items()}
     empty = _empty_cache() if "cold" in parts else None
-    rows = found.get("values", []) + found.get("orthogonal", [])
+    rows = found.get("values", []) + found.get("orthogonal", []) + found.get("cuda", [])
     if as_json:
         json = {
             part: [row.to_json() for row in made]
@@ -52,15 +52,17 @@ def command(
         }
         emit({"cold_start_seconds": first, "empty_cache_seconds": empty, **json})
         return
-    if rows:
-        _show_values(rows)
+    for device in dict.fromkeys(row.device for row in rows):
+        _show_values([row for row in rows if row.device == device])
     if "models" in found:
         _show_models(found["models"])
     prose(f"first fill of the process: {first:.2f} s" + (f"; with no compiled kernels: {empty:.1f} s" if empty else ""))
 
 
 def _parts(only: list[str] | None) -> tuple[str, ...]:
-    """Return what to measure; models only where transformers is installed, and said where it is not."""
+    """Return what to measure: models only where transformers is installed, and said where it is not; cuda where a device is."""
+    import torch
+
     from firstlight.bench import has_transformers
 
     for part in only or ():
@@ -75,6 +77,10 @@ def _parts(only: list[str] | None) -> tuple[str, ...]:
             raise OptionError(NO_TRANSFORMERS)
         say(NO_TRANSFORMERS)
         chosen = tuple(part for part in chosen if part != "models")
+    if "cuda" in chosen and not torch.cuda.is_available():
+        if only:
+            raise OptionError("--only cuda: torch finds no CUDA device here. Nothing was measured.")
+        chosen = tuple(part for part in chosen if part != "cuda")
     return chosen
 
 
@@ -86,6 +92,7 @@ def _measures(parts: tuple[str, ...], count: int, rounds: int) -> dict[str, tupl
         "values": (bench(count=count, rounds=rounds), len(KINDS) * len(DTYPES)),
         "orthogonal": (bench_orthogonal(rounds=rounds), 1),
         "models": (bench_models(rounds=rounds), len(MODELS)),
+        "cuda": (bench(count=count, rounds=rounds, device="cuda"), len(KINDS) * len(DTYPES)),
     }
     return {part: known[part] for part in known if part in parts}
 
@@ -130,7 +137,8 @@ def _show_values(rows: "list[BenchRow]") -> None:
         for row in rows
     ]
     columns = ("kind", "dtype", "values", "firstlight", "torch", "constant", "against torch", "against constant")
-    _table(columns, cells, 2, f"10^9 values a second, {rows[0].threads} threads")
+    where = f"{rows[0].threads} threads" if rows[0].device == "cpu" else rows[0].device
+    _table(columns, cells, 2, f"10^9 values a second, {where}")
 
 
 def _show_models(rows: "list[ModelRow]") -> None:
