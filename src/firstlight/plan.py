@@ -94,10 +94,10 @@ class Plan:
     ) -> Model:
         """Give every tensor of the model what the plan says, and return the model. Applying twice is applying once.
 
-        Tensors on the meta device get memory on `device`, with the values that they would have anywhere. Buffers that are
-        'recomputed' get their value from code: of a method of their module, of the `_init_weights` of the model around
-        it, as Hugging Face's models have, or of `rebuild`, a function that builds the model anew; its parameters get no
-        memory. A buffer that no code computes stays as its constructor left it; on the meta device it is refused.
+        Tensors on the meta device get memory on `device`, with the values that they would have anywhere. Tensors that are
+        'recomputed' (rotary tables, masks) get their value from code: of a method of their module, of the `_init_weights`
+        of the model around it, as Hugging Face's models have, or of `rebuild`, a function that builds the model anew; its
+        parameters get no memory. What no code computes stays as its constructor left it; on the meta device it is refused.
 
         Raises:
             PlanError, DtypeError, OptionError: if plan and model do not fit, or a tensor on the meta device would be left

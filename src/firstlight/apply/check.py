@@ -9,7 +9,6 @@ from firstlight.apply.parts import Part, draw, parts
 from firstlight.errors import DtypeError, FirstlightError, OptionError, PlanError, did_you_mean
 from firstlight.init.registry import DISTRIBUTIONS, check
 from firstlight.model.roles import Entry
-from firstlight.recipes.choice import RECOMPUTED
 from firstlight.recipes.row import PlanRow
 
 Pair = tuple[PlanRow, Entry]
@@ -88,11 +87,6 @@ def _check_tensor(row: PlanRow, entry: Entry) -> None:
         raise PlanError(
             f"'{row.name}' {row.shape} has dtype {dtype} in the model and {row.dtype} in the plan. "
             "Plan this model anew, or change the row's dtype. No parameter was changed."
-        )
-    if row.distribution == RECOMPUTED and not entry.is_buffer:
-        raise PlanError(
-            f"'{row.name}' {row.shape} is a parameter; '{RECOMPUTED}' is for buffers, which modules compute. "
-            f"Choose a distribution, or leave it as it is with keep('{row.name}'). No parameter was changed."
         )
     if tensor.layout != torch.strided and row.drawn:
         raise DtypeError(

@@ -1,7 +1,7 @@
 """Writes a plan's rows into a model, and compares a model with what it would get.
 
 Everything is checked before the first byte is written: names, shapes, dtypes, devices, distributions and their options,
-and that every buffer a module computes can be computed. What a tensor gets depends on its row, the seed and its name
+and that every tensor a module computes can be computed. What a tensor gets depends on its row, the seed and its name
 alone, so applying twice is applying once and no order matters.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from firstlight.apply.buffers import Builder, compute, same_bits
 from firstlight.apply.check import Pair, checked, refuse_unfilled
+from firstlight.apply.compute import Builder, compute, same_bits
 from firstlight.apply.parts import draw, parts, view_of
 from firstlight.model.roles import Entry, entries
 from firstlight.random import key
@@ -32,8 +32,8 @@ def write(
     """Give every tensor of the model what its row says; a tensor that is kept is not touched.
 
     The stream's name of a tensor is the row's name; each slice of a packed tensor is drawn as a tensor of its own,
-    named `row/slice`. Tied tensors are written once, under their first name. A buffer that is recomputed gets the value
-    that code determines: `rebuild`'s, else that of a method of its module or of the model around it (see buffers.py). Where
+    named `row/slice`. Tied tensors are written once, under their first name. A tensor that is recomputed gets the value
+    that code determines: `rebuild`'s, else that of a method of its module or of the model around it (see compute.py). Where
     no code determines it, it stays as the module's constructor left it, and on the meta device it is refused.
 
     Args:
@@ -41,7 +41,7 @@ def write(
         model: on any device. Tensors on the meta device are replaced by ones with memory, under all their names.
         seed: 0 <= seed < 2**64.
         device: where tensors that are on the meta device get their memory.
-        rebuild: builds the model anew; of what it makes, only the recomputed buffers are used, and parameters get no memory.
+        rebuild: builds the model anew; of what it makes, only the recomputed tensors are used, and parameters get no memory.
 
     Raises:
         PlanError: if rows and model do not fit: a tensor without a row or with two, a row without a tensor, another
@@ -93,7 +93,7 @@ def _fills(
 
 
 def _refuse_uncomputed(left: list[Pair], count: int, failed: dict[str, str]) -> None:
-    """Raise PlanError if buffers on the meta device are computed by no code that could be found."""
+    """Raise PlanError if tensors on the meta device are computed by no code that could be found."""
     first = next((entry for _, entry in left if entry.tensor.is_meta), None)
     if first is None:
         return
@@ -101,10 +101,10 @@ def _refuse_uncomputed(left: list[Pair], count: int, failed: dict[str, str]) -> 
     refuse_unfilled(
         left,
         count,
-        "are buffers that no method of their modules computes",
+        "are computed by no method of their modules",
         (f"(A method was tried and raised {said}.) " if said else "")
-        + "Pass rebuild=, a function that builds the model, of which only these buffers are used; or give "
-        f"{type(first.module).__name__} a method reset_buffers() that computes them; or build the model with memory.",
+        + "Pass rebuild=, a function that builds the model, of which only these are used; or give "
+        f"{type(first.module).__name__} a method reset_parameters() that sets them; or build the model with memory.",
     )
 
 

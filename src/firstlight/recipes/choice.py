@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from firstlight.model.tensors import Slice, TensorInfo
 
 KEEP = "keep"  # the distribution of a tensor that is left as it is
-RECOMPUTED = "recomputed"  # the distribution of a buffer that its module's own code computes
+RECOMPUTED = "recomputed"  # the distribution of a tensor that its module's own code computes
 
 WEIGHTS = ("weight", "output-weight", "recurrent-weight")
 TABLES = ("embedding", "position", "token")  # vectors that are looked up or put in, not multiplied
@@ -76,5 +76,5 @@ def keep(reason: str) -> Choice:
 
 
 def recomputed(reason: str) -> Choice:
-    """Choose to let the buffer's module compute it anew."""
+    """Choose to let the tensor's module compute it anew."""
     return Choice(RECOMPUTED, None, reason)

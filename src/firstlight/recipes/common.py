@@ -10,10 +10,6 @@ _STATISTICS = {
     "running_var": (1.0, "variance 1"),
     "num_batches_tracked": (0.0, "no batch"),
 }
-_KEPT = {
-    "state": "state of {}: its values are part of how its module works, so it is left as it is",
-    "unused": "no operator reads it, so it is left as it is",
-}
 
 
 def usual(info: TensorInfo) -> Choice | None:
@@ -21,13 +17,13 @@ def usual(info: TensorInfo) -> Choice | None:
     if info.role == "norm-statistic":
         value, words = _STATISTICS[info.local_name]
         return constant(value, f"normalisation statistic: {words} seen yet, as of a model that has seen no data")
-    if info.role == "buffer":
-        return recomputed(f"buffer of {info.module_type}: its module's own code computes it")
+    if info.role in ("buffer", "state"):
+        return recomputed(f"{info.role} of {info.module_type}: its module's own code computes it")
     if info.role in ("position", "token"):
         width = info.shape[-1]
         return Choice("normal", 1 / math.sqrt(max(width, 1)), f"{info.role}: Var = 1/{width}, as of a token's vector")
-    if info.role in ("state", "unused"):
-        return keep(_KEPT[info.role].format(info.module_type))
+    if info.role == "unused":
+        return keep("no operator reads it, so it is left as it is")
     reasons = {
         "bias": (0.0, "bias: 0, so that the signal's scale is set by the weights alone"),
         "norm-scale": (1.0, "normalisation scale: 1, so that what comes out has unit scale"),

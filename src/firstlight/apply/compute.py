@@ -1,7 +1,7 @@
-"""Buffers that modules compute (rotary tables, masks, position indices): made anew by the code that made them.
+"""Tensors that modules compute (rotary tables, masks, the A of a state space): made anew by the code that made them.
 
 Either a builder makes the whole model again, its parameters without memory, or each module's own reset method runs on a
-copy of the model whose parameters hold no memory. A method is run twice, on other rubbish in memory; what agrees is what
+copy of the model in which nothing else holds memory. A method is run twice, on other rubbish in memory; what agrees is what
 its code determines. Code that draws finds the global generators seeded from the seed and its module's name, and put back
 afterwards. The model is not touched.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from firstlight.errors import PlanError
 from firstlight.model.generators import own_generators
@@ -37,11 +38,11 @@ _METHODS = (  # without arguments; the names in use, those that mean buffers fir
 def compute(
     model: nn.Module, wanted: Sequence[Entry], rebuild: Builder | None, seed: int
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return the values of those buffers that code determines, on the CPU, and what went wrong with others; by first name.
+    """Return the values of those tensors that code determines, on the CPU, and what went wrong with others; by first name.
 
     Args:
         model: only read.
-        wanted: entries of buffers.
+        wanted: entries of the tensors that modules compute.
         rebuild: builds the model anew; without it the modules' own methods are tried.
         seed: of the global generators while code runs.
 
@@ -62,7 +63,14 @@ def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _from_builder(wanted: Sequence[Entry], rebuild: Builder, seed: int) -> dict[str, torch.Tensor]:
-    hook: Any = _without_memory  # torch's annotation forgets that a hook may return a parameter
+    owned = {(type(entry.module), entry.local) for entry in wanted}
+
+    def without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if parameter is None or parameter.is_meta or is_lazy(parameter) or (type(module), name) in owned:
+            return None
+        return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+
+    hook: Any = without_memory  # torch's annotation forgets that a hook may return a parameter
     handle = nn.modules.module.register_module_parameter_registration_hook(hook)
     try:
         with own_generators(seed), torch.device("cpu"):
@@ -77,20 +85,15 @@ def _from_builder(wanted: Sequence[Entry], rebuild: Builder, seed: int) -> dict[
     return {entry.names[0]: _rebuilt(made, entry) for entry in wanted}
 
 
-def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-    if parameter is None or parameter.is_meta or nn.parameter.is_lazy(parameter):
-        return None
-    return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
-
-
 def _rebuilt(made: nn.Module, entry: Entry) -> torch.Tensor:
     name, shape = entry.names[0], tuple(entry.tensor.shape)
-    found = dict(made.named_buffers(remove_duplicate=False)).get(name)
+    named = (*made.named_buffers(remove_duplicate=False), *made.named_parameters(remove_duplicate=False))
+    found: torch.Tensor | None = dict(named).get(name)
     if found is None or found.is_meta or tuple(found.shape) != shape:
-        what = "no such buffer" if found is None else f"it on {found.device} with shape {tuple(found.shape)}"
+        what = "no such tensor" if found is None else f"it on {found.device} with shape {tuple(found.shape)}"
         raise PlanError(
-            f"'{name}' {shape}: the model that rebuild= builds has {what}. Give the function that built this model, with "
-            "its buffers on the CPU. No parameter was changed."
+            f"'{name}' {shape}: the model that rebuild= builds has {what}. Give the function that built this model, on the "
+            "CPU. No parameter was changed."
         )
     return found.detach().to(entry.tensor.dtype)
 
@@ -104,7 +107,7 @@ def _from_methods(
     for owner in dict.fromkeys(entry.owner for entry in wanted):
         entries = [entry for entry in wanted if entry.owner == owner]
         for number in range(len(copies[0].ways(owner))):
-            said = [copy.run(owner, number, key(seed, f"{owner}/buffers")) for copy in copies]
+            said = [copy.run(owner, number, key(seed, f"{owner}/recomputed")) for copy in copies]
             failed.update({entry.names[0]: said[0] for entry in entries if said[0]})
             for entry in entries:
                 one, other = (copy.value(entry) for copy in copies)
@@ -116,21 +119,29 @@ def _from_methods(
 
 
 class _Copy:
-    """A copy of a model in which only the wanted buffers have memory, filled with a number that means nothing."""
+    """A copy of a model in which only the wanted tensors have memory, filled with a number that means nothing."""
 
     def __init__(self, model: nn.Module, wanted: Sequence[Entry], rubbish: int) -> None:
-        self._tensors: dict[int, torch.Tensor] = {
-            id(e.tensor): torch.empty(e.tensor.shape, dtype=e.tensor.dtype, device="cpu").fill_(rubbish) for e in wanted
-        }
+        self._tensors: dict[int, torch.Tensor] = {}
+        for entry in wanted:
+            filled = torch.full(entry.tensor.shape, rubbish, dtype=entry.tensor.dtype, device="cpu")
+            self._tensors[id(entry.tensor)] = _like(entry.tensor, filled)
         self._modules: dict[int, nn.Module] = {}
         self.model = self._module(model)
 
     def ways(self, owner: str) -> list[Callable[[], Any]]:
-        """Return the methods that may compute the buffers of a module, as calls on this copy."""
-        module = self.model.get_submodule(owner)
-        found = [call for holder in self._above(owner) if (call := _initialises(holder, module))][:1]
-        named = [getattr(module, name, None) for name in _METHODS]
-        return found + [method for method in named if callable(method) and _required(method) == 0]
+        """Return what may compute the tensors of a module, as calls on this copy.
+
+        First what Hugging Face and timm write: the nearest model around it initialises the module, then those it stands in.
+        """
+        above = list(self._above(owner))
+        depth = next((n for n, holder in enumerate(above) if _required(_init_weights(holder)) == 1), None)
+        named = [getattr(above[0], name, None) for name in _METHODS]
+        found = [method for method in named if callable(method) and _required(method) == 0]
+        if depth is None:
+            return found
+        initialise = _init_weights(above[depth])
+        return [lambda: [initialise(module) for module in above[: depth + 1]], *found]
 
     def run(self, owner: str, number: int, seed: int) -> str:
         """Run one of the ways; return what was raised, or ''."""
@@ -142,8 +153,9 @@ class _Copy:
         return ""
 
     def value(self, entry: Entry) -> torch.Tensor | None:
-        """Return what the copy's buffer holds, or None where it has become something else."""
-        found = self.model.get_submodule(entry.owner)._buffers.get(entry.local)
+        """Return what the copy's tensor holds, or None where it has become something else."""
+        owner = self.model.get_submodule(entry.owner)
+        found = owner._buffers.get(entry.local) if entry.is_buffer else owner._parameters.get(entry.local)
         if found is None or found.is_meta or found.shape != entry.tensor.shape:
             return None
         return found.detach().to(device="cpu", dtype=entry.tensor.dtype)
@@ -175,18 +187,19 @@ class _Copy:
 
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in self._tensors:
-            empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-            self._tensors[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
+            self._tensors[id(tensor)] = _like(tensor, torch.empty(tensor.shape, dtype=tensor.dtype, device="meta"))
         return self._tensors[id(tensor)]
 
 
-def _initialises(holder: nn.Module, module: nn.Module) -> Callable[[], Any] | None:
-    """Return the call by which a model initialises one of its modules, as Hugging Face and timm write it, if it has one."""
-    method = getattr(holder, "_init_weights", None)
-    return (lambda: method(module)) if callable(method) and _required(method) == 1 else None
+def _like(tensor: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    return nn.Parameter(made, requires_grad=False) if isinstance(tensor, nn.Parameter) else made
 
 
-def _required(method: Callable[..., Any]) -> int:
+def _init_weights(module: nn.Module) -> Any:
+    return getattr(module, "_init_weights", None)
+
+
+def _required(method: Any) -> int:
     """Return how many arguments a method must be given; -1 where it cannot be told."""
     try:
         parameters = inspect.signature(method).parameters.values()

@@ -1,4 +1,4 @@
-"""Buffers that modules compute: made anew by their own code, on any device, without touching anything else."""
+"""Tensors that modules compute: made anew by their own code, on any device, without touching anything else."""
 
 from typing import Any
 
@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from firstlight.apply import write
 from firstlight.errors import PlanError
 from firstlight.model.tensors import TensorInfo
 from firstlight.plan import initialize, plan, verify
-from firstlight.recipes import PlanRow, Recipe
+from firstlight.recipes import Recipe
 from firstlight.recipes.choice import Choice, Context
 
 
@@ -118,8 +117,8 @@ def test_what_was_left_in_a_buffers_memory_is_overwritten_and_verify_tells() -> 
 def test_a_buffer_that_no_method_computes_is_refused_on_the_meta_device_and_kept_in_memory() -> None:
     model = on_meta(Positions)
     message = (
-        r"2 of 4 tensors are on the meta device and are buffers that no method of their modules computes, .*: "
-        r"'table' \(7, 4\), 'index' \(7,\)\. Pass rebuild=, .* give Positions a method reset_buffers\(\) .*"
+        r"2 of 4 tensors are on the meta device and are computed by no method of their modules, .*: "
+        r"'table' \(7, 4\), 'index' \(7,\)\. Pass rebuild=, .* give Positions a method reset_parameters\(\) .*"
     )
     with pytest.raises(PlanError, match=message):
         initialize(model, "he")
@@ -153,7 +152,7 @@ def test_a_builder_that_fails_or_builds_another_model_is_refused() -> None:
 
     for builder, message in (
         (broken, r"rebuild= raised KeyError: 'no such size'\. It must build the model on the CPU"),
-        (lambda: nn.Linear(2, 2), r"'table' \(7, 4\): the model that rebuild= builds has no such buffer"),
+        (lambda: nn.Linear(2, 2), r"'table' \(7, 4\): the model that rebuild= builds has no such tensor"),
         (lambda: Positions(8), r"'table' \(7, 4\): .* has it on cpu with shape \(8, 4\)"),
         (lambda: on_meta(Positions), r"'table' \(7, 4\): .* has it on meta"),
     ):
@@ -161,14 +160,49 @@ def test_a_builder_that_fails_or_builds_another_model_is_refused() -> None:
             initialize(on_meta(Positions), "he", rebuild=builder)
 
 
-def test_only_buffers_can_be_recomputed() -> None:
-    row = PlanRow("weight", (2, 3), "float32", "weight", 3, 2, "recomputed", None, "by hand", "module")
-    with pytest.raises(PlanError, match=r"'weight' \(2, 3\) is a parameter; 'recomputed' is for buffers"):
-        write([row], nn.Linear(3, 2, bias=False), 0)
+class Decay(nn.Module):
+    """A parameter of a recurrence that its module computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.A_log, self.weight = nn.Parameter(torch.arange(1.0, 5.0).log()), nn.Parameter(torch.ones(3, 2))
+
+
+class Recurrence(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixer = Decay()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, Decay):
+            module.A_log.data.copy_(torch.arange(1.0, 5.0).log())
+
+
+@pytest.mark.parametrize(("build", "rebuild"), [(Recurrence, None), (Decay, Decay)])
+def test_the_state_of_a_recurrence_is_computed_by_its_module(build: Any, rebuild: Any) -> None:
+    model = on_meta(build)
+    made = plan(model, "he")
+    assert verify(made.apply(model, rebuild=rebuild), made, rebuild=rebuild) == ()
+    state, weight = (
+        next(t for name, t in model.named_parameters() if name.endswith(end)) for end in ("A_log", "weight")
+    )
+    assert torch.equal(state, torch.arange(1.0, 5.0).log())
+    assert not bool((weight == 1).any())
+    assert state.requires_grad
+
+
+def test_the_initialisation_of_a_module_around_it_has_the_last_word() -> None:
+    class Outer(Recurrence):
+        def _init_weights(self, module: nn.Module) -> None:
+            super()._init_weights(module)
+            if module is self:
+                module.mixer.A_log.data.fill_(3.0)
+
+    assert bool((initialize(on_meta(Outer), "he").get_parameter("mixer.A_log") == 3).all())
 
 
 def _anything(info: TensorInfo, context: Context) -> Choice | None:
-    return None if info.is_buffer else Choice("normal", 0.02, "for the test")
+    return None if info.is_buffer or info.role == "state" else Choice("normal", 0.02, "for the test")
 
 
 @pytest.mark.parametrize(
@@ -218,5 +252,8 @@ def test_models_of_hugging_face_get_the_buffers_that_their_constructors_make(
     )
     for name, buffer in built.named_buffers():
         assert torch.equal(model.get_buffer(name), buffer), name
+    if kind == "mamba":
+        assert made["layers.0.mixer.A_log"].distribution == "recomputed"
+        assert torch.equal(model.get_parameter("layers.0.mixer.A_log"), built.get_parameter("layers.0.mixer.A_log"))
     assert verify(model, made, 1) == ()
     assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
