@@ -108,12 +108,14 @@ def test_float8_is_the_float32_value_rounded_once() -> None:
 def test_any_region_equals_that_region_of_the_whole(data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(1, 17), min_size=1, max_size=4))
     bounds = [sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in shape]
+    step = data.draw(st.lists(st.integers(1, 4), min_size=len(shape), max_size=len(shape)))
+    cut = tuple(slice(start, stop, stride) for (start, stop), stride in zip(bounds, step, strict=True))
     label = data.draw(st.sampled_from(sorted(LAWS)))
     dtype = data.draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))
     whole = fill(torch.empty(shape, dtype=dtype), LAWS[label], seed=3, name="w")
-    region = torch.empty([stop - start for start, stop in bounds], dtype=dtype)
-    fill(region, LAWS[label], seed=3, name="w", shape=shape, offset=[start for start, _ in bounds])
-    assert torch.equal(region, whole[tuple(slice(start, stop) for start, stop in bounds)])
+    region = torch.empty(whole[cut].shape, dtype=dtype)
+    fill(region, LAWS[label], seed=3, name="w", shape=shape, offset=[start for start, _ in bounds], step=step)
+    assert torch.equal(region, whole[cut])
 
 
 def test_a_region_of_a_huge_tensor_is_filled_alone() -> None:
@@ -193,6 +195,8 @@ def test_refused_input_leaves_every_byte() -> None:
     tensor = torch.full((4,), 7.0)
     with pytest.raises(OptionError, match=r"does not lie in tensor 'w' of shape"):
         fill(tensor, Normal(), seed=0, name="w", shape=(6,), offset=(3,))
+    with pytest.raises(OptionError, match=r"region \(4,\) at offset \(0,\) and step \(3,\) does not lie in"):
+        fill(tensor, Normal(), seed=0, name="w", shape=(9,), step=(3,))
     with pytest.raises(OptionError, match="one number an axis"):
         fill(tensor, Normal(), seed=0, name="w", shape=(6, 6))
     with pytest.raises(OptionError, match="does not fit float32"):

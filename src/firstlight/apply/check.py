@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import torch
 
-from firstlight.apply.parts import Part, draw, parts
+from firstlight.apply.parts import draw_whole, matrices, slices, stands_alone
 from firstlight.errors import DtypeError, FirstlightError, OptionError, PlanError, did_you_mean
-from firstlight.init.registry import DISTRIBUTIONS, check
+from firstlight.init.registry import check
 from firstlight.model.roles import Entry
+from firstlight.model.shards import boxes, held_by_this_process, is_sharded, refuse_unknown
 from firstlight.recipes.row import PlanRow
 
 Pair = tuple[PlanRow, Entry]
@@ -23,6 +24,9 @@ def checked(rows: Sequence[PlanRow], found: list[Entry]) -> list[Pair]:
     pairs = _match(rows, found)
     for row, entry in pairs:
         _check_tensor(row, entry)
+        if not row.kept and is_sharded(entry.tensor):
+            refuse_unknown(entry.tensor, row.name)
+            boxes(entry.tensor)
         if row.drawn:
             _check_draw(row, entry.tensor)
     refuse_unfilled([(row, entry) for row, entry in pairs if row.kept], len(pairs), "kept as they are")
@@ -109,15 +113,17 @@ def _check_draw(row: PlanRow, tensor: torch.Tensor) -> None:
             f"'{row.name}' {row.shape}: padding_idx = {row.padding_idx} is not one of its {row.shape[0]} rows. "
             "No parameter was changed."
         )
-    for part in parts(row):
-        try:
+    try:
+        for part in slices(row):
             check(row.distribution, part.std, part.options)
             _check_range(part.std, tensor.dtype)
+        _check_layout(row)
+        for part in (one for part in slices(row) for one in matrices(row, part)[:1]):  # those side by side are alike
             if tensor.is_floating_point():
-                _draw_nothing(row, part, tensor.dtype)
-        except FirstlightError as error:
-            words = str(error).removesuffix(" Nothing was written.")
-            raise type(error)(f"'{row.name}' {row.shape}: {words} No parameter was changed.") from None
+                draw_whole(row, part, torch.empty(part.shape, dtype=tensor.dtype, device="meta"), seed=0)
+    except FirstlightError as error:
+        words = str(error).removesuffix(" Nothing was written.")
+        raise type(error)(f"'{row.name}' {row.shape}: {words} No parameter was changed.") from None
 
 
 def _check_range(std: float | None, dtype: torch.dtype) -> None:
@@ -127,17 +133,13 @@ def _check_range(std: float | None, dtype: torch.dtype) -> None:
         raise OptionError(f"std = {std:g} makes values too large for {short}. Give a smaller std. Nothing was written.")
 
 
-def _draw_nothing(row: PlanRow, part: Part, dtype: torch.dtype) -> None:
-    if row.layout and not DISTRIBUTIONS[row.distribution].elementwise:
-        letters = sorted(row.layout.replace("b", "").replace("k", ""))
-        if len(row.layout) != len(row.shape) or letters != ["i", "o"]:
-            raise PlanError(
-                f"its layout '{row.layout}' does not say which axes '{row.distribution}' is to see as (out, in, *kernel). "
-                "Give a letter an axis: one o, one i, k for the kernel's, b for weights side by side."
-            )
-        one = tuple(1 if letter == "b" else n for letter, n in zip(row.layout, part.shape, strict=True))
-        part = Part(part.start, one, part.name, part.std, part.options)  # the matrices side by side are alike
-    draw(row, part, torch.empty(part.shape, dtype=dtype, device="meta"), seed=0)
+def _check_layout(row: PlanRow) -> None:
+    letters = sorted(row.layout.replace("b", "").replace("k", ""))
+    if row.layout and not stands_alone(row) and (len(row.layout) != len(row.shape) or letters != ["i", "o"]):
+        raise PlanError(
+            f"its layout '{row.layout}' does not say which axes '{row.distribution}' is to see as (out, in, *kernel). "
+            "Give a letter an axis: one o, one i, k for the kernel's, b for weights side by side."
+        )
 
 
 def _check_slices(row: PlanRow) -> None:
@@ -159,7 +161,7 @@ def _refuse_overlap(pairs: list[Pair]) -> None:
     """Raise PlanError if two rows would write the same memory, as views of one tensor do."""
     spans = [
         (str(t.device), t.data_ptr(), number, t.numel() * t.element_size())
-        for number, (row, t) in enumerate((row, entry.tensor) for row, entry in pairs)
+        for number, (row, t) in enumerate((row, held_by_this_process(entry.tensor)) for row, entry in pairs)
         if not row.kept and not t.is_meta and t.numel() and t.is_contiguous()
     ]
     for (device, start, number, size), (next_device, next_start, other, _) in itertools.pairwise(sorted(spans)):

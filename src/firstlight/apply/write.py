@@ -5,20 +5,30 @@ and that every tensor a module computes can be computed. What a tensor gets depe
 alone, so applying twice is applying once and no order matters.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from firstlight.apply.check import Pair, checked, refuse_unfilled
 from firstlight.apply.compute import Builder, compute, same_bits
-from firstlight.apply.parts import draw, parts, view_of
+from firstlight.apply.exchange import make_together, possible
+from firstlight.apply.parts import Part, common, draw_box, draw_whole, padding, parts, stands_alone
 from firstlight.model.roles import Entry, entries
+from firstlight.model.shards import Box, boxes, held_by_this_process, is_sharded, with_memory
 from firstlight.random import key
 from firstlight.recipes.choice import RECOMPUTED
 from firstlight.recipes.row import PlanRow
 
-Fill = Callable[[torch.Tensor], None]
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A tensor that gets values: those of its row, or those that code has computed."""
+
+    row: PlanRow
+    entry: Entry
+    value: torch.Tensor | None = None
 
 
 @torch.no_grad()
@@ -38,7 +48,10 @@ def write(
 
     Args:
         rows: one for every parameter and buffer of the model, each once.
-        model: on any device. Tensors on the meta device are replaced by ones with memory, under all their names.
+        model: on any device. Tensors on the meta device are replaced by ones with memory, under all their names. Of a
+            DTensor, this process's shard is filled, with the values of that region of the whole tensor; where a
+            distribution needs whole matrices, each is made by one process of the mesh and sent, so that all its processes
+            must call this, with the same rows.
         seed: 0 <= seed < 2**64.
         device: where tensors that are on the meta device get their memory.
         rebuild: builds the model anew; of what it makes, only the recomputed tensors are used, and parameters get no memory.
@@ -50,33 +63,41 @@ def write(
         OptionError: if a distribution, std or option is not allowed, or the seed is out of range.
         In each case no byte of the model has changed.
     """
-    for _, entry, fill in _fills(rows, model, seed, rebuild, or_refuse=True):
-        fill(_with_memory(entry, model, device))
+    together = []
+    for task in _tasks(rows, model, seed, rebuild, or_refuse=True):
+        tensor = _with_memory(task.entry, model, device)
+        if _needs_others(task, tensor):
+            together.append((task.row, tensor))
+        else:
+            _fill(task, held_by_this_process(tensor), boxes(tensor), seed)
+    if together:
+        make_together(together, seed)
 
 
 @torch.no_grad()
 def differing(rows: Sequence[PlanRow], model: nn.Module, seed: int, rebuild: Builder | None = None) -> tuple[str, ...]:
     """Return the names of the tensors that do not hold, bit for bit, what `write` would give them.
 
-    Those that it leaves as they are do not count. The model is only read; one tensor is made anew at a time. Args, Raises:
-    as `write`.
+    Those that it leaves as they are do not count. The model is only read; one tensor is made anew at a time. Of a DTensor,
+    this process's shard is compared, and nothing is sent. Args, Raises: as `write`.
     """
     names = []
-    for row, entry, fill in _fills(rows, model, seed, rebuild, or_refuse=False):
-        if entry.tensor.is_meta:
-            names.append(row.name)  # it holds nothing
+    for task in _tasks(rows, model, seed, rebuild, or_refuse=False):
+        held = held_by_this_process(task.entry.tensor)
+        if held.is_meta:
+            names.append(task.row.name)  # it holds nothing
             continue
-        anew = torch.empty_like(entry.tensor)
-        fill(anew)
-        if not same_bits(anew, entry.tensor):
-            names.append(row.name)
+        anew = torch.empty_like(held)
+        _fill(task, anew, boxes(task.entry.tensor), seed)
+        if not same_bits(anew, held):
+            names.append(task.row.name)
     return tuple(names)
 
 
-def _fills(
+def _tasks(
     rows: Sequence[PlanRow], model: nn.Module, seed: int, rebuild: Builder | None, *, or_refuse: bool
-) -> list[tuple[PlanRow, Entry, Fill]]:
-    """Return what is written, with the call that does it, after everything that could be refused has been looked at."""
+) -> list[Task]:
+    """Return what is written, after everything that could be refused has been looked at."""
     key(seed, "")  # refuses a seed out of range
     pairs = checked(rows, entries(model))
     wanted = [(row, entry) for row, entry in pairs if row.distribution == RECOMPUTED]
@@ -84,11 +105,10 @@ def _fills(
     left = [(row, entry) for row, entry in wanted if entry.names[0] not in values]
     if or_refuse:
         _refuse_uncomputed(left, len(pairs), failed)
-    known = {entry.names[0]: _copy(values[entry.names[0]]) for _, entry in wanted if entry.names[0] in values}
     return [
-        (row, entry, known.get(entry.names[0]) or _draw(row, seed))
+        Task(row, entry, values.get(entry.names[0]))
         for row, entry in pairs
-        if row.drawn or entry.names[0] in known or (row.distribution == RECOMPUTED and entry.tensor.is_meta)
+        if row.drawn or entry.names[0] in values or (row.distribution == RECOMPUTED and entry.tensor.is_meta)
     ]
 
 
@@ -108,34 +128,49 @@ def _refuse_uncomputed(left: list[Pair], count: int, failed: dict[str, str]) -> 
     )
 
 
-def _copy(value: torch.Tensor) -> Fill:
-    def fill(tensor: torch.Tensor) -> None:
-        tensor.copy_(value)
-
-    return fill
+def _needs_others(task: Task, tensor: torch.Tensor) -> bool:
+    """Whether a tensor's values need matrices of which processes that can talk hold parts."""
+    return task.row.drawn and is_sharded(tensor) and not stands_alone(task.row) and possible()
 
 
-def _draw(row: PlanRow, seed: int) -> Fill:
-    def fill(tensor: torch.Tensor) -> None:
-        if not tensor.is_floating_point():
-            tensor.fill_(float(row.options.get("value", 0)))  # a counter
-            return
+def _fill(task: Task, memory: torch.Tensor, held: list[Box], seed: int) -> None:
+    """Give memory that holds these boxes of the tensor its values."""
+    row = task.row
+    if task.value is not None:
+        for box in held:
+            box.view(memory).copy_(Box(box.start, box.start, box.shape).view(task.value))
+    elif not memory.is_floating_point():
+        memory.fill_(float(row.options.get("value", 0)))  # a counter
+    else:
         for part in parts(row):
-            draw(row, part, view_of(tensor, part), seed)
-        if row.padding_idx is not None:
-            tensor[row.padding_idx].zero_()
+            _fill_part(row, part, memory, held, seed)
+    for zero in common(padding(row), held) if row.padding_idx is not None else ():
+        zero.view(memory).zero_()
 
-    return fill
+
+def _fill_part(row: PlanRow, part: Part, memory: torch.Tensor, held: list[Box], seed: int) -> None:
+    inside = common(part, held)
+    if stands_alone(row):
+        for box in inside:
+            draw_box(row, part, box, box.view(memory), seed)
+    elif [box.shape for box in inside] == [part.shape]:
+        draw_whole(row, part, inside[0].view(memory), seed)
+    elif inside:
+        matrix = torch.empty(part.shape, dtype=memory.dtype)
+        draw_whole(row, part, matrix, seed)
+        for box in inside:
+            box.view(memory).copy_(part.cut(matrix, box))
 
 
 def _with_memory(entry: Entry, model: nn.Module, device: str | torch.device) -> torch.Tensor:
     """Return the tensor; one on the meta device is replaced in the model, under all its names, by one with memory."""
     if not entry.tensor.is_meta:
         return entry.tensor
-    made = torch.empty(entry.tensor.shape, dtype=entry.tensor.dtype, device=device)
+    made = with_memory(entry.tensor, device)
     if isinstance(entry.tensor, nn.Parameter):
         made = nn.Parameter(made, requires_grad=entry.tensor.requires_grad)
-    made.__dict__.update(entry.tensor.__dict__)  # what others have noted on it
+    own = {key: value for key, value in vars(entry.tensor).items() if key not in vars(made)}
+    vars(made).update(own)  # what others have noted on it
     for name in entry.names:
         owner, _, local = name.rpartition(".")
         setattr(model.get_submodule(owner), local, made)

@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from firstlight.errors import PlanError
 from firstlight.model.layers import Use, describe
 from firstlight.model.order import Place, places
+from firstlight.model.shards import held_by_this_process
 from firstlight.model.tensors import TensorInfo
 
 
@@ -94,7 +95,10 @@ def _identity(tensor: torch.Tensor) -> object:
     """Return what two names must share to be one tensor: the object, or the very same memory seen the same way."""
     if is_lazy(tensor) or tensor.device.type == "meta" or tensor.numel() == 0 or tensor.layout != torch.strided:
         return id(tensor)
-    return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+    held = held_by_this_process(tensor)
+    if held.numel() == 0:
+        return id(tensor)
+    return (held.device, held.data_ptr(), held.dtype, tuple(held.shape), held.stride())
 
 
 def _refuse_lazy(found: list[Entry]) -> None:

@@ -25,6 +25,7 @@ def fill(
     name: str,
     shape: Sequence[int] | None = None,
     offset: Sequence[int] | None = None,
+    step: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """Fill `tensor` in place with the values that the logical tensor `name` has under `seed`.
 
@@ -39,6 +40,7 @@ def fill(
         name: full name of the logical tensor.
         shape: shape of the logical tensor when `tensor` is only a region of it; default: the tensor's own.
         offset: index of the region's first element along each axis; default: zeros.
+        step: distance of the region's elements along each axis, in the logical tensor; default: ones.
 
     Returns:
         The tensor.
@@ -53,13 +55,16 @@ def fill(
         >>> part = fill(torch.empty(2, 3), Normal(std=0.02), seed=0, name="w", shape=(4, 6), offset=(1, 2))
         >>> torch.equal(part, whole[1:3, 2:5])
         True
+        >>> odd = fill(torch.empty(4, 3), Normal(std=0.02), seed=0, name="w", shape=(4, 6), offset=(0, 1), step=(1, 2))
+        >>> torch.equal(odd, whole[:, 1::2])
+        True
     """
     if not tensor.is_floating_point():
         raise DtypeError(
             f"tensor '{name}' {tuple(tensor.shape)} has dtype {tensor.dtype}; random values need a floating dtype. "
             "Nothing was written."
         )
-    starts, length = _runs(tensor, name, shape, offset)
+    starts, length = _runs(tensor, name, shape, offset, step)
     rule = parameters(law, 53 if tensor.dtype == torch.float64 else 32)
     numbers = _rounded(rule, np.dtype("float64" if rule.double else "float32"), name)
     stream_key = key(seed, name)
@@ -76,26 +81,41 @@ def fill(
 
 
 def _runs(
-    tensor: torch.Tensor, name: str, shape: Sequence[int] | None, offset: Sequence[int] | None
+    tensor: torch.Tensor,
+    name: str,
+    shape: Sequence[int] | None,
+    offset: Sequence[int] | None,
+    step: Sequence[int] | None,
 ) -> tuple["np.ndarray[Any, np.dtype[np.int64]]", int]:
     """Return the first logical index of every contiguous run of the region, and the runs' common length."""
     whole = tuple(tensor.shape) if shape is None else tuple(shape)
     begin = (0,) * len(whole) if offset is None else tuple(offset)
-    fits = len(whole) == len(begin) == tensor.ndim
-    if not fits or any(b < 0 or b + n > w for b, n, w in zip(begin, tensor.shape, whole, strict=True)):
+    steps = (1,) * len(whole) if step is None else tuple(step)
+    if not _lies_within(tuple(tensor.shape), whole, begin, steps):
+        strided = f" and step {steps}" if step is not None else ""
         raise OptionError(
-            f"region {tuple(tensor.shape)} at offset {begin} does not lie in tensor '{name}' of shape {whole}. "
-            "Give shape= and offset= of the logical tensor, one number an axis. Nothing was written."
+            f"region {tuple(tensor.shape)} at offset {begin}{strided} does not lie in tensor '{name}' of shape {whole}. "
+            "Give shape=, offset= and step= of the logical tensor, one number an axis. Nothing was written."
         )
     run = tensor.ndim  # axes from here on are contiguous in the logical tensor
     while run > 0 and tensor.shape[run - 1] == whole[run - 1]:
         run -= 1
-    run = max(run - 1, 0)
-    starts = np.zeros(1, np.int64)
-    for axis, (first, size) in enumerate(zip(begin[: run + 1], tensor.shape, strict=False)):
-        steps = np.arange(first, first + (size if axis < run else 1), dtype=np.int64) * math.prod(whole[axis + 1 :])
-        starts = (starts[:, None] + steps).ravel()
+    if run > 0 and steps[run - 1] == 1:
+        run -= 1
+    starts = np.full(1, sum(first * math.prod(whole[axis + 1 :]) for axis, first in enumerate(begin)), np.int64)
+    for axis, size in enumerate(tensor.shape[:run]):
+        places = np.arange(size, dtype=np.int64) * (steps[axis] * math.prod(whole[axis + 1 :]))
+        starts = (starts[:, None] + places).ravel()
     return starts, math.prod(tensor.shape[run:])
+
+
+def _lies_within(
+    region: tuple[int, ...], whole: tuple[int, ...], begin: tuple[int, ...], steps: tuple[int, ...]
+) -> bool:
+    if not len(region) == len(whole) == len(begin) == len(steps):
+        return False
+    axes = zip(region, whole, begin, steps, strict=True)
+    return all(s >= 1 and b >= 0 and (b + (n - 1) * s < w if n else b <= w) for n, w, b, s in axes)
 
 
 def _rounded(rule: Parameters, dtype: "np.dtype[Any]", name: str) -> "np.ndarray[Any, Any]":
