@@ -91,6 +91,7 @@ class Plan:
         *,
         device: "str | torch.device" = "cpu",
         rebuild: Callable[[], nn.Module] | None = None,
+        within: str | Callable[[str], str] | None = None,
     ) -> Model:
         """Give every tensor of the model what the plan says, and return the model. Applying twice is applying once.
 
@@ -99,11 +100,16 @@ class Plan:
         of the model around it, as Hugging Face's models have, or of `rebuild`, a function that builds the model anew; its
         parameters get no memory. What no code computes stays as its constructor left it; on the meta device it is refused.
 
+        Of a model that is sharded (`fully_shard`, `parallelize_module`), each process fills its own shards, with the values
+        of those regions of the whole; every process must call this. A part of a model, such as a pipeline stage or some
+        of the experts, gets what the plan of the whole model gives it: `within` is what comes before its names there ('' for
+        a stage that keeps the whole model's names), or a function from a name here to the name there.
+
         Raises:
             PlanError, DtypeError, OptionError: if plan and model do not fit, or a tensor on the meta device would be left
                 without a value; then no byte of the model has changed.
         """
-        apply.write(self.rows, model, seed, device, rebuild)
+        apply.write(self.rows, model, seed, device, rebuild, within)
         return model
 
     def diff(self, other: "Plan") -> list[Difference]:
@@ -267,13 +273,18 @@ def initialize(
 
 
 def verify(
-    model: nn.Module, plan: Plan, seed: int = 0, *, rebuild: Callable[[], nn.Module] | None = None
+    model: nn.Module,
+    plan: Plan,
+    seed: int = 0,
+    *,
+    rebuild: Callable[[], nn.Module] | None = None,
+    within: str | Callable[[str], str] | None = None,
 ) -> tuple[str, ...]:
     """Return the names of the tensors that do not hold what the plan gives them under the seed; empty when all do.
 
     Every value is made anew and compared bit for bit, one tensor at a time, so it proves that a model was initialised in
-    full, once, and not touched since. Tensors that `Plan.apply` leaves as they are do not count; `rebuild` is as there. The
-    model is only read.
+    full, once, and not touched since. Tensors that `Plan.apply` leaves as they are do not count; `rebuild` and `within` are as
+    there. The model is only read. Of a sharded model, each process checks its own shards, and nothing is sent.
 
     Raises:
         PlanError, DtypeError, OptionError: if plan and model do not fit.
@@ -289,7 +300,7 @@ def verify(
         >>> verify(model, made, seed=3), len(verify(model, made, seed=4))
         (('1.bias',), 3)
     """
-    return apply.differing(plan.rows, model, seed, rebuild)
+    return apply.differing(plan.rows, model, seed, rebuild, within)
 
 
 def keep(*patterns: str) -> tuple[str, ...]:

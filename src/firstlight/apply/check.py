@@ -54,13 +54,14 @@ def _match(rows: Sequence[PlanRow], found: list[Entry]) -> list[Pair]:
     taken: dict[int, PlanRow] = {}
     pairs = []
     for row in rows:
-        if row.name not in by_name:
+        name = next((name for name in (row.name, *row.aliases) if name in by_name), None)
+        if name is None:
             raise PlanError(
                 f"the plan's row '{row.name}' {row.shape} names none of the model's {len(found)} tensors; "
                 f"the plan is for another model. Plan this model anew.{did_you_mean(row.name, first_names)} "
                 "No parameter was changed."
             )
-        entry = by_name[row.name]
+        entry = by_name[name]
         if id(entry) in taken:
             other = taken[id(entry)].name
             raise PlanError(

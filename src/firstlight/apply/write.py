@@ -5,8 +5,8 @@ and that every tensor a module computes can be computed. What a tensor gets depe
 alone, so applying twice is applying once and no order matters.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -16,10 +16,12 @@ from firstlight.apply.compute import Builder, compute, same_bits
 from firstlight.apply.exchange import make_together, possible
 from firstlight.apply.parts import Part, common, draw_box, draw_whole, padding, parts, stands_alone
 from firstlight.model.roles import Entry, entries
-from firstlight.model.shards import Box, boxes, held_by_this_process, is_sharded, with_memory
+from firstlight.model.shards import Box, boxes, class_name, held_by_this_process, is_sharded, with_memory
 from firstlight.random import key
 from firstlight.recipes.choice import RECOMPUTED
 from firstlight.recipes.row import PlanRow
+
+Names = str | Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ def write(
     seed: int,
     device: str | torch.device = "cpu",
     rebuild: Builder | None = None,
+    within: Names | None = None,
 ) -> None:
     """Give every tensor of the model what its row says; a tensor that is kept is not touched.
 
@@ -55,6 +58,8 @@ def write(
         seed: 0 <= seed < 2**64.
         device: where tensors that are on the meta device get their memory.
         rebuild: builds the model anew; of what it makes, only the recomputed tensors are used, and parameters get no memory.
+        within: given where `model` is a part of the model that the rows are for: what comes before its tensors' names there,
+            or a function from a name here to the name there. Rows of other parts are left out.
 
     Raises:
         PlanError: if rows and model do not fit: a tensor without a row or with two, a row without a tensor, another
@@ -64,8 +69,8 @@ def write(
         In each case no byte of the model has changed.
     """
     together = []
-    for task in _tasks(rows, model, seed, rebuild, or_refuse=True):
-        tensor = _with_memory(task.entry, model, device)
+    for task in _tasks(rows, model, seed, rebuild, within, or_refuse=True):
+        tensor = _with_memory(task.entry, device)
         if _needs_others(task, tensor):
             together.append((task.row, tensor))
         else:
@@ -75,14 +80,20 @@ def write(
 
 
 @torch.no_grad()
-def differing(rows: Sequence[PlanRow], model: nn.Module, seed: int, rebuild: Builder | None = None) -> tuple[str, ...]:
+def differing(
+    rows: Sequence[PlanRow],
+    model: nn.Module,
+    seed: int,
+    rebuild: Builder | None = None,
+    within: Names | None = None,
+) -> tuple[str, ...]:
     """Return the names of the tensors that do not hold, bit for bit, what `write` would give them.
 
     Those that it leaves as they are do not count. The model is only read; one tensor is made anew at a time. Of a DTensor,
     this process's shard is compared, and nothing is sent. Args, Raises: as `write`.
     """
     names = []
-    for task in _tasks(rows, model, seed, rebuild, or_refuse=False):
+    for task in _tasks(rows, model, seed, rebuild, within, or_refuse=False):
         held = held_by_this_process(task.entry.tensor)
         if held.is_meta:
             names.append(task.row.name)  # it holds nothing
@@ -95,11 +106,22 @@ def differing(rows: Sequence[PlanRow], model: nn.Module, seed: int, rebuild: Bui
 
 
 def _tasks(
-    rows: Sequence[PlanRow], model: nn.Module, seed: int, rebuild: Builder | None, *, or_refuse: bool
+    rows: Sequence[PlanRow],
+    model: nn.Module,
+    seed: int,
+    rebuild: Builder | None,
+    within: Names | None,
+    *,
+    or_refuse: bool,
 ) -> list[Task]:
     """Return what is written, after everything that could be refused has been looked at."""
     key(seed, "")  # refuses a seed out of range
-    pairs = checked(rows, entries(model))
+    found = entries(model)
+    if within is not None:
+        found = [_renamed(entry, within) for entry in found]
+        here = {name for entry in found for name in entry.names}
+        rows = [row for row in rows if not here.isdisjoint((row.name, *row.aliases))]
+    pairs = checked(rows, found)
     wanted = [(row, entry) for row, entry in pairs if row.distribution == RECOMPUTED]
     values, failed = compute(model, [entry for _, entry in wanted], rebuild, seed)
     left = [(row, entry) for row, entry in wanted if entry.names[0] not in values]
@@ -110,6 +132,11 @@ def _tasks(
         for row, entry in pairs
         if row.drawn or entry.names[0] in values or (row.distribution == RECOMPUTED and entry.tensor.is_meta)
     ]
+
+
+def _renamed(entry: Entry, within: Names) -> Entry:
+    """Return the entry with the names that it has in the whole model."""
+    return replace(entry, names=[within + name if isinstance(within, str) else within(name) for name in entry.names])
 
 
 def _refuse_uncomputed(left: list[Pair], count: int, failed: dict[str, str]) -> None:
@@ -124,7 +151,7 @@ def _refuse_uncomputed(left: list[Pair], count: int, failed: dict[str, str]) -> 
         "are computed by no method of their modules",
         (f"(A method was tried and raised {said}.) " if said else "")
         + "Pass rebuild=, a function that builds the model, of which only these are used; or give "
-        f"{type(first.module).__name__} a method reset_parameters() that sets them; or build the model with memory.",
+        f"{class_name(first.module)} a method reset_parameters() that sets them; or build the model with memory.",
     )
 
 
@@ -162,7 +189,7 @@ def _fill_part(row: PlanRow, part: Part, memory: torch.Tensor, held: list[Box], 
             box.view(memory).copy_(part.cut(matrix, box))
 
 
-def _with_memory(entry: Entry, model: nn.Module, device: str | torch.device) -> torch.Tensor:
+def _with_memory(entry: Entry, device: str | torch.device) -> torch.Tensor:
     """Return the tensor; one on the meta device is replaced in the model, under all its names, by one with memory."""
     if not entry.tensor.is_meta:
         return entry.tensor
@@ -171,7 +198,6 @@ def _with_memory(entry: Entry, model: nn.Module, device: str | torch.device) -> 
         made = nn.Parameter(made, requires_grad=entry.tensor.requires_grad)
     own = {key: value for key, value in vars(entry.tensor).items() if key not in vars(made)}
     vars(made).update(own)  # what others have noted on it
-    for name in entry.names:
-        owner, _, local = name.rpartition(".")
-        setattr(model.get_submodule(owner), local, made)
+    for owner, local in entry.places:
+        setattr(owner, local, made)
     return made

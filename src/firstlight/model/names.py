@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from firstlight.init.fans import fans
+from firstlight.model.shards import class_name
 from firstlight.model.tensors import Slice
 from firstlight.model.use import Use
 
@@ -72,7 +73,7 @@ def described(module: Any, owner: str, local: str, shape: tuple[int, ...]) -> Us
         return Use("token")
     if is_position(f"{owner}.{local}"):
         return Use("position")
-    kind = type(module).__name__
+    kind = class_name(module)
     if len(shape) == 1 and kind.lower().endswith("norm"):
         return {"weight": Use("norm-scale"), "bias": Use("norm-shift")}.get(local)
     if kind == "Conv1D" and local in ("weight", "bias") and hasattr(module, "nf"):  # of transformers: stored (in, out)

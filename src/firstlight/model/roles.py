@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from firstlight.errors import PlanError
 from firstlight.model.layers import Use, describe
 from firstlight.model.order import Place, places
-from firstlight.model.shards import held_by_this_process
+from firstlight.model.shards import class_name, held_by_this_process
 from firstlight.model.tensors import TensorInfo
 
 
@@ -28,6 +28,9 @@ class Entry:
     local: str
     is_buffer: bool
     names: list[str] = field(default_factory=list)
+    places: list[tuple[nn.Module, str]] = field(
+        default_factory=list
+    )  # for every name, the owner and the name within it
     others: list[tuple[nn.Module, str]] = field(default_factory=list)  # the other modules that own it
 
 
@@ -42,6 +45,7 @@ def entries(model: nn.Module) -> list[Entry]:
             if entry.names and entry.module is not module:
                 entry.others.append((module, owner))
             entry.names.append(name)
+            entry.places.append((module, local))
     return list(found.values())
 
 
@@ -120,7 +124,7 @@ def _info(entry: Entry, use: Use, place: Place | None) -> TensorInfo:
         dtype=str(entry.tensor.dtype).removeprefix("torch."),
         role="output-weight" if output else use.role,
         is_buffer=entry.is_buffer,
-        module_type=type(entry.module).__name__,
+        module_type=class_name(entry.module),
         fan_in=use.fan_in,
         fan_out=use.fan_out,
         activation="linear" if output else following.activation if following else use.activation,

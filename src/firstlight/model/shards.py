@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from firstlight.errors import PlanError
 
@@ -48,6 +49,12 @@ def is_sharded(tensor: torch.Tensor) -> bool:
     """Whether the tensor is a DTensor: shared out over processes, or a replica that is known as one."""
     module: Any = sys.modules.get("torch.distributed.tensor")  # slow to import, and no DTensor exists before it is
     return module is not None and isinstance(tensor, module.DTensor)
+
+
+def class_name(module: nn.Module) -> str:
+    """Return the name of a module's class; fully_shard puts a class of its own, 'FSDP…', before it."""
+    names = [base.__name__ for base in type(module).__mro__]
+    return names[names.index("FSDPModule") + 1] if "FSDPModule" in names else names[0]
 
 
 def held_by_this_process(tensor: torch.Tensor) -> torch.Tensor:
