@@ -119,9 +119,9 @@ def _check_draw(row: PlanRow, tensor: torch.Tensor) -> None:
             check(row.distribution, part.std, part.options)
             _check_range(part.std, tensor.dtype)
         _check_layout(row)
-        for part in (one for part in slices(row) for one in matrices(row, part)[:1]):  # those side by side are alike
-            if tensor.is_floating_point():
-                draw_whole(row, part, torch.empty(part.shape, dtype=tensor.dtype, device="meta"), seed=0)
+        for part in slices(row) if tensor.is_floating_point() else ():
+            for one in matrices(row, part)[:1]:  # those side by side are alike
+                draw_whole(row, one, torch.empty(one.shape, dtype=tensor.dtype, device="meta"), seed=0)
     except FirstlightError as error:
         words = str(error).removesuffix(" Nothing was written.")
         raise type(error)(f"'{row.name}' {row.shape}: {words} No parameter was changed.") from None

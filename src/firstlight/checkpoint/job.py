@@ -59,7 +59,7 @@ def prepare(
     model = found.build(device="meta", dtype=dtype)
     made = plan(model, recipe)
     checked(made.rows, entries(model))
-    parts = stored(model, made.rows, lambda: found.build(dtype=dtype), native=native)
+    parts = stored(model, made.rows, lambda: found.build(dtype=dtype), seed=seed, native=native)
     for part in parts:
         if part.dtype not in DTYPES:
             raise DtypeError(f"'{part.name}' {part.shape} has dtype {part.dtype}, which no file can hold.")

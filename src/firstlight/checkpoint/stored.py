@@ -13,11 +13,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from firstlight.apply.buffers import compute
+from firstlight.apply.compute import compute
 from firstlight.errors import PlanError
 from firstlight.model.huggingface import is_pretrained
 from firstlight.model.roles import Entry, entries
 from firstlight.recipes import PlanRow
+from firstlight.recipes.choice import RECOMPUTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,20 @@ class Stored:
 
 
 def stored(
-    model: nn.Module, rows: Sequence[PlanRow], rebuild: Callable[[], nn.Module] | None = None, *, native: bool = False
+    model: nn.Module,
+    rows: Sequence[PlanRow],
+    rebuild: Callable[[], nn.Module] | None = None,
+    *,
+    seed: int = 0,
+    native: bool = False,
 ) -> tuple[Stored, ...]:
     """Return what a checkpoint of the model holds, in the model's order of definition.
 
     Args:
         model: on any device, the meta device included; it is only read.
         rows: of a plan for the model.
-        rebuild: builds the model with memory, for buffers that no method of their module computes; as in `Plan.apply`.
+        rebuild: builds the model with memory, for what no method of its module computes; as in `Plan.apply`.
+        seed: for code that draws what it computes.
         native: under the names of the state dict, tied ones included, whatever transformers would write.
 
     Raises:
@@ -59,20 +66,21 @@ def stored(
     by_name = {name: row for row in rows for name in (row.name, *row.aliases)}
     found = {name: entry for entry in entries(model) for name in entry.names}
     state = {name: found[name] for name in model.state_dict() if name in found}
-    values = _values(model, [(by_name[name], entry) for name, entry in state.items()], rebuild)
+    values = _values(model, [(by_name[name], entry) for name, entry in state.items()], rebuild, seed)
     whole = {name: _whole(name, by_name[name], entry, values) for name, entry in state.items()}
     return _as_transformers_saves(model, whole) if is_pretrained(model) and not native else tuple(whole.values())
 
 
 def _values(
-    model: nn.Module, pairs: Sequence[tuple[PlanRow, Entry]], rebuild: Callable[[], nn.Module] | None
+    model: nn.Module, pairs: Sequence[tuple[PlanRow, Entry]], rebuild: Callable[[], nn.Module] | None, seed: int
 ) -> dict[str, torch.Tensor]:
     """Return the value of every stored tensor that is not drawn, by the name of its row."""
     undrawn = {row.name: entry for row, entry in pairs if not row.drawn}
     values = {name: entry.tensor.detach() for name, entry in undrawn.items() if not entry.tensor.is_meta}
+    computed = {row.name for row, _ in pairs if row.distribution == RECOMPUTED}
     for builder in (None, rebuild):
-        wanted = [e for name, e in undrawn.items() if name not in values and e.is_buffer]
-        values |= compute(model, wanted, builder, 0)[0]
+        wanted = [entry for name, entry in undrawn.items() if name not in values and name in computed]
+        values |= compute(model, wanted, builder, seed)[0]
     left = [f"'{name}' {tuple(entry.tensor.shape)}" for name, entry in undrawn.items() if name not in values]
     if left:
         raise PlanError(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from firstlight.apply.parts import Part, draw, parts
+from firstlight.apply.parts import Part, draw_whole, parts
 from firstlight.checkpoint.stored import Stored
 from firstlight.init.registry import DISTRIBUTIONS
 
@@ -54,7 +54,7 @@ class Values:
             self._whole[part.name] = before[part.name]
         else:
             self._whole[part.name] = torch.empty(part.shape, dtype=self._dtype)
-            draw(self._row, part, self._whole[part.name], self._seed)
+            draw_whole(self._row, part, self._whole[part.name], self._seed)
         target.copy_(self._whole[part.name][_slices(inside, extent)])
 
     def _pad(self, out: torch.Tensor, offset: tuple[int, ...]) -> None:
