@@ -212,14 +212,16 @@ def plan(
             plan or a recipe written as YAML. A plan is returned as it is after checking that it is for this model, apart
             from what `keep` adds.
         keep: names, or patterns such as "*.gate.alpha", of tensors to leave as they are.
-        example: what forward takes; recipes that measure, such as lsuv, run a copy of the model on it.
+        example: what the model's forward takes: a tensor, a tuple of arguments or a dict of keywords. Roles and fans are
+            then read from the operators that use each tensor, else from module types; shapes alone count, so the meta
+            device will do, but recipes that measure, such as lsuv, run a copy of the model on its values.
 
     Raises:
         RecipeError: if the recipe does not fit the model, or needs an example.
         UnclaimedParameterError: if the recipe has no rule for a tensor and it is not kept.
         DtypeError: if a parameter that is not kept has a dtype that cannot be drawn into.
         OptionError: if there is no such recipe or option, or a pattern matches nothing.
-        PlanError: if a plan given is for another model.
+        PlanError: if a plan given is for another model, or the model does not run on the example.
         MeasureError: if a recipe measures and the pass fails.
 
     Example:
@@ -240,9 +242,10 @@ def _plan(
     """Plan; a recipe that measures does so on weights of this seed."""
     found = _find(recipe) if isinstance(recipe, str | os.PathLike) else recipe
     patterns = (keep,) if isinstance(keep, str) else tuple(keep)
-    infos = read(model)
     if isinstance(found, Plan):
+        infos = read(model, run=False)
         return Plan(found.recipe, rows_fitting(found.rows, infos, patterns), stream=found.stream)
+    infos = read(model, example)
     rows = rows_of(found, infos, patterns)
     if found.measures:
         rows = calibrate.correct(rows, infos, model, example, seed=seed, **found.measuring)

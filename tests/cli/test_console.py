@@ -125,7 +125,7 @@ def test_a_plan_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["plan", "mlp:depth=2", "--recipe", "he"]) == 0
     lines = [line.rstrip() for line in plain(screen.getvalue()).splitlines()]
     assert "layers.0.weight  128×64" in lines
-    assert "  weight, fans 64→128, normal, std 0.1768, found by module" in lines
+    assert "  weight, fans 64→128, normal, std 0.1768, found by graph" in lines
     assert max(map(len, lines)) <= 60
 
 

@@ -70,6 +70,7 @@ def infos(name: str) -> dict[str, TensorInfo]:
 @pytest.mark.parametrize("name", BUILD)
 def test_no_tensor_is_guessed_and_none_is_left_out_of_a_plan(name: str) -> None:
     model = built(name)
+    assert {info.found_by for info in infos(name).values() if not info.is_buffer} == {"graph"}
     assert [info.name for info in infos(name).values() if info.found_by == "guess" or info.role == "unknown"] == []
     made = plan(model, "he")
     assert {n for row in made for n in (row.name, *row.aliases)} == {
@@ -77,3 +78,90 @@ def test_no_tensor_is_guessed_and_none_is_left_out_of_a_plan(name: str) -> None:
         for named in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
         for n, _ in named
     }
+
+
+def ends(name: str) -> dict[str, list[str]]:
+    """Return by owner's last words the names of the weights that end residual branches."""
+    found: dict[str, list[str]] = {}
+    for info in infos(name).values():
+        if info.branch is not None and info.branch.ends:
+            found.setdefault(".".join(p for p in info.name.split(".") if not p.isdigit()), []).append(info.name)
+    return found
+
+
+def test_gpt2_ends_its_branches_with_the_two_projections_of_each_layer() -> None:
+    assert {key: len(value) for key, value in ends("gpt2").items()} == {
+        "transformer.h.attn.c_proj.weight": 4,
+        "transformer.h.mlp.c_proj.weight": 4,
+    }
+    branches = [
+        infos("gpt2")[f"transformer.h.{i}.{part}.c_proj.weight"].branch for i in range(4) for part in ("attn", "mlp")
+    ]
+    assert [(b.index, b.count, b.position, b.length) for b in branches if b] == [(i, 8, 1, 2) for i in range(8)]
+    first = infos("gpt2")["transformer.h.2.attn.c_attn.weight"]
+    assert first.branch is not None
+    assert (first.branch.index, first.branch.position) == (4, 0)
+    assert [(p.name, p.axis, p.fan_in, p.fan_out) for p in first.slices] == [
+        (w, 1, 32, 32) for w in ("query", "key", "value")
+    ]
+    assert (first.layout, infos("gpt2")["transformer.wte.weight"].tied_output) == ("io", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("bert", {"bert.encoder.layer.attention.output.dense.weight", "bert.encoder.layer.output.dense.weight"}),
+        ("llama", {"model.layers.self_attn.o_proj.weight", "model.layers.mlp.down_proj.weight"}),
+        ("mixtral", {"model.layers.self_attn.o_proj.weight", "model.layers.mlp.experts.down_proj"}),
+        ("vit", {"vit.layers.attention.o_proj.weight", "vit.layers.mlp.fc2.weight"}),
+        ("mamba", {"backbone.layers.mixer.out_proj.weight"}),
+    ],
+)
+def test_one_stack_of_layers_is_one_stack_of_branches(name: str, expected: set[str]) -> None:
+    found = ends(name)
+    assert set(found) == expected
+    branches = [infos(name)[n].branch for names in found.values() for n in names]
+    assert sorted(b.index for b in branches if b) == list(range(4 * len(expected)))
+    assert {(b.count, b.stack) for b in branches if b} == {(4 * len(expected), 0)}
+
+
+@pytest.mark.parametrize(("name", "encoder", "decoder"), [("t5", 8, 12), ("whisper", 8, 12)])
+def test_encoder_and_decoder_are_two_stacks(name: str, encoder: int, decoder: int) -> None:
+    branches = {n: infos(name)[n].branch for names in ends(name).values() for n in names}
+    counts = {("decoder" in n, b.stack, b.count) for n, b in branches.items() if b}
+    assert counts == {(False, 0, encoder), (True, 1, decoder)}
+    cross = [i for i in infos(name).values() if "EncDec" in i.name or "encoder_attn." in i.name]
+    assert {i.part for i in cross if i.role == "weight"} == {"query", "key", "value", "attention-out"}
+    assert all(i.branch is not None and i.branch.stack == 1 for i in cross if i.role == "weight")
+
+
+def test_parts_of_mixtures_and_gates_are_known() -> None:
+    parts = {i.name.removeprefix("model.layers.3."): i for i in infos("mixtral").values() if ".3." in i.name}
+    assert parts["mlp.gate.weight"].part == "router"
+    fused, down = parts["mlp.experts.gate_up_proj"], parts["mlp.experts.down_proj"]
+    assert [(p.name, p.start, p.stop, p.axis, p.fan_in, p.fan_out) for p in fused.slices] == [
+        ("gate", 0, 64, 1, 32, 64),
+        ("up", 64, 128, 1, 32, 64),
+    ]
+    assert (down.layout, down.fan_in, down.fan_out, down.part, down.before) == ("boi", 64, 32, "down", "silu")
+    llama = {i.name: i for i in infos("llama").values()}
+    assert [llama[f"model.layers.1.mlp.{n}_proj.weight"].activation for n in ("gate", "up", "down")] == [
+        "silu", "linear", "linear",
+    ]  # fmt: skip
+
+
+def test_a_long_stack_reads_as_a_short_one() -> None:
+    with torch.device("meta"):
+        long = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(SMALL | {"num_hidden_layers": 60})))
+        short = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(SMALL | {"num_hidden_layers": 3})))
+    few = {info.name: info for info in read(short)}
+    for info in read(long):
+        words = info.name.split(".")
+        layer = int(words[2]) if words[1] == "layers" else None
+        same = few[".".join(words if layer is None else [*words[:2], str(min(layer, 2)), *words[3:]])]
+        assert (info.role, info.fan_in, info.part, info.activation, info.slices) == (
+            same.role, same.fan_in, same.part, same.activation, same.slices,
+        )  # fmt: skip
+        if info.branch is not None:
+            assert layer is not None
+            assert (info.branch.count, info.branch.index // 2) == (120, layer)

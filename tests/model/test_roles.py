@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -115,6 +115,7 @@ def test_packed_tensors_name_their_slices_and_cover_all_rows() -> None:
         assert {(part.fan_in, part.fan_out) for part in slices} == {(infos[name].fan_in, infos[name].fan_out)}
 
 
+@settings(deadline=None)
 @given(
     groups=st.integers(1, 4),
     inputs=st.integers(1, 4),

@@ -31,7 +31,7 @@ def command(
     model = found.build()
     if found.init is not None:
         plan(model, found.init)  # not used here, but a word that means nothing is a mistake
-    initialize(model, recipe, seed=seed)
+    initialize(model, recipe, seed=seed, example=found.example)
     metadata = {"format": "pt", "recipe": recipe, "seed": str(seed), "stream_version": str(STREAM_VERSION)}
     path = write_whole(output, _bytes(model, metadata), force=force)
     count = sum(tensor.numel() for tensor in model.state_dict().values())

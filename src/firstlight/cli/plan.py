@@ -35,8 +35,8 @@ def command(
     model = found.build_to_read()
     if found.init is not None:
         plan(model, found.init)  # not used here, but a word that means nothing is a mistake
-    made = plan(model, recipe, keep=keep or ())
-    other = None if diff is None else plan(model, diff, keep=keep or ())
+    made = plan(model, recipe, keep=keep or (), example=found.example)
+    other = None if diff is None else plan(model, diff, keep=keep or (), example=found.example)
     if save is not None:
         say(f"plan: {made.save(save, force=force)}")
     if other is not None:

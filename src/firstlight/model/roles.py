@@ -1,21 +1,25 @@
 """`read`: what every tensor of a model is for. Each parameter and buffer once, tied ones with their other names.
 
-Roles come from the types of modules (layers.py); neighbours, such as the activation that follows, from the order in
-which modules are defined (order.py).
+With an example, roles come from the operators that use each tensor (follow.py). Without one, or where the model cannot be
+run, they come from the types of modules (layers.py) and names (names.py), and neighbours, such as the activation that
+follows, from the order in which modules are defined (order.py).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from firstlight.errors import PlanError
+from firstlight.model.follow import Followed, follow
 from firstlight.model.layers import Use, describe
+from firstlight.model.names import is_state
 from firstlight.model.order import Place, places
 from firstlight.model.shards import class_name, held_by_this_process
-from firstlight.model.tensors import TensorInfo
+from firstlight.model.tensors import Slice, TensorInfo
 
 
 @dataclass(slots=True)
@@ -49,21 +53,27 @@ def entries(model: nn.Module) -> list[Entry]:
     return list(found.values())
 
 
-def read(model: nn.Module) -> tuple[TensorInfo, ...]:
+def read(model: nn.Module, example: Any = None, *, run: bool = True) -> tuple[TensorInfo, ...]:
     """Return what is known of every parameter and buffer of a model, each exactly once, in order of definition.
 
-    Nothing is run: the activation that follows a weight is the next activation module in order of definition, before
-    the next module with weights; a function called in `forward` is not seen, and the activation is then None. The
-    output layer is the last module with a weight, in the same order.
+    With an example a copy of the model, without its values, is run on it, and every operator that a tensor enters is
+    looked at: `found_by` is then 'graph'. Models of transformers need no example, theirs is made from the config.
+
+    Without one nothing is run: roles are by module type, the activation that follows a weight is the next activation
+    module in order of definition, before the next module with weights; a function called in `forward` is not seen, and the
+    activation is then None. The output layer is the last module with a weight, in the same order.
 
     Args:
         model: any nn.Module, on any device, the meta device included.
+        example: what forward takes: a tensor, a tuple of arguments or a dict of keywords; only shapes and dtypes count,
+        so tensors may be on the meta device.
+        run: whether to run a copy of the model where it can be; else roles are by module type.
 
     Raises:
-        PlanError: if a tensor has no shape yet (lazy modules).
+        PlanError: if a tensor has no shape yet (lazy modules), or the model does not run on the example.
 
     Example:
-        >>> infos = read(nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 2)))
+        >>> infos = read(nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 2)), torch.zeros(1, 8))
         >>> [(i.name, i.role, i.fan_in, i.fan_out, i.activation) for i in infos if i.role != "bias"]
         [('0.weight', 'weight', 8, 4, 'tanh'), ('2.weight', 'output-weight', 4, 2, 'linear')]
     """
@@ -72,7 +82,55 @@ def read(model: nn.Module) -> tuple[TensorInfo, ...]:
     uses = [_use(entry) for entry in found]
     layers = {id(e.module) for e, use in zip(found, uses, strict=True) if use.is_weight}
     where = places(model, layers)
-    return tuple(_info(entry, use, where.get(id(entry.module))) for entry, use in zip(found, uses, strict=True))
+    infos = [_info(entry, use, where.get(id(entry.module))) for entry, use in zip(found, uses, strict=True)]
+    followed = follow(model, example) if run else None
+    if followed is None:
+        return tuple(infos)
+    return tuple(_by_graph(entry, info, followed) for entry, info in zip(found, infos, strict=True))
+
+
+def _by_graph(entry: Entry, info: TensorInfo, followed: Followed) -> TensorInfo:
+    """Return what is known of a tensor by the operators it enters; by its module where they do not say."""
+    if entry.is_buffer:
+        return info
+    name = next((name for name in entry.names if name in followed.seen), None)
+    if name is None:
+        unread = any(name in followed.unread for name in entry.names)
+        if unread and (followed.certain or info.found_by == "guess"):
+            return replace(info, role="unused", fan_in=None, fan_out=None, slices=(), part="", found_by="graph")
+        # the last layer defined need not make the output, when the graph shows what does
+        return replace(info, role="weight") if info.role == "output-weight" else info
+    seen, branch = followed.seen[name]
+    if info.kind == "RNN":  # gates have names and a recurrence that single products do not show
+        role = "weight" if info.role == "output-weight" else info.role
+        return replace(info, role=role, before=seen.before, branch=branch, found_by="graph")
+    role = "state" if is_state(entry.module, entry.local) else seen.role
+    weight = role in ("weight", "output-weight")
+    return replace(
+        info,
+        role=role,
+        fan_in=seen.fan_in,
+        fan_out=seen.fan_out,
+        slices=_slices(info, seen.slices) if weight else (),
+        layout=seen.layout,
+        groups=seen.groups,
+        transposed=seen.transposed,
+        activation=seen.activation,
+        activation_param=seen.activation_param,
+        before=seen.before,
+        part=seen.part or ("" if seen.slices else info.part) if weight else "",
+        branch=branch,
+        tied_output=seen.tied_output,
+        scale_of=seen.scale_of,
+        note=seen.note,
+        found_by="graph",
+    )
+
+
+def _slices(info: TensorInfo, seen: tuple[Slice, ...]) -> tuple[Slice, ...]:
+    """Return the slices seen; those that the module's type names, where it names the same ranges."""
+    named = {(part.start, part.stop, part.axis) for part in info.slices}
+    return info.slices if named == {(part.start, part.stop, part.axis) for part in seen} else seen
 
 
 def _use(entry: Entry) -> Use:

@@ -6,6 +6,7 @@ is roles.py.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,12 +26,14 @@ class Target:
     """A model that can be built: its text, the recipe it starts from (None: as it builds itself), and its builder.
 
     config: the Hugging Face config that the text names, None for any other target.
+    example: an input without values that the model takes, None where nothing says what it takes.
     """
 
     text: str
     init: str | None
     make: Callable[[], nn.Module]
     config: ConfigFile | None = None
+    example: Any = None
 
     def build(self, seed: int = 0, *, device: str = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
         """Return a new model, constructed with every global generator seeded from `seed` and put back afterwards.
@@ -111,4 +114,4 @@ def _built_in(text: str, entry: BuiltIn, rest: str) -> Target:
                 f"target '{text}' cannot be built: {what}. Make it smaller. Nothing was built."
             ) from error
 
-    return Target(text, init, make)
+    return Target(text, init, make, example=entry.example(values))

@@ -90,7 +90,8 @@ class TensorInfo:
     several weights side by side (experts); 'io' is Hugging Face's Conv1D, 'bio' batched experts; '' is the default.
     part: one of PARTS, or ''. before: canonical name of the activation whose output the weight reads ('linear' when
     none does, None when unknown). branch: its place in a residual branch, None outside of any. tied_output: an embedding
-    that is used as the output layer too.
+    that is used as the output layer too. scale_of: the name of the weight whose rows have this parameter as their norms
+    (weight norm). note: words on how the weight is computed from it, for the reason in a plan; '' where it is the weight.
     """
 
     name: str
@@ -117,6 +118,8 @@ class TensorInfo:
     before: str | None = None
     branch: Branch | None = None
     tied_output: bool = False
+    scale_of: str = ""
+    note: str = ""
 
     @property
     def local_name(self) -> str:

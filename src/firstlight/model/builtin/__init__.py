@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from firstlight.model.builtin import bert, cnn, gpt, lstm, mlp, resnet
 from firstlight.model.spec import Option
@@ -14,22 +15,37 @@ __all__ = ["BUILTINS", "BuiltIn"]
 
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
-    """A built-in model: what it is, its options, and the function that builds it from checked options."""
+    """A built-in model: what it is, its options, and functions of checked options: one builds it, one an input for it."""
 
     name: str
     summary: str
     options: tuple[Option, ...]
     build: Callable[[dict[str, Any]], nn.Module]
+    example: Callable[[dict[str, Any]], Tensor]
+
+
+def _floats(*shape: int) -> Tensor:
+    return torch.empty(shape, device="meta")
+
+
+def _picture(options: dict[str, Any]) -> Tensor:
+    return _floats(2, options["in"], 8, 8)
+
+
+def _text(options: dict[str, Any]) -> Tensor:
+    return torch.empty((2, min(8, options["context"])), dtype=torch.long, device="meta")
 
 
 BUILTINS = {
     entry.name: entry
     for entry in (
-        BuiltIn("mlp", "a plain stack of linear layers", mlp.OPTIONS, mlp.build),
-        BuiltIn("cnn", "plain 3×3 convolutions at one resolution", cnn.OPTIONS, cnn.build),
-        BuiltIn("resnet", "residual blocks of 3×3 convolutions", resnet.OPTIONS, resnet.build),
-        BuiltIn("lstm", "a recurrent network that reads rows", lstm.OPTIONS, lstm.build),
-        BuiltIn("gpt", "a causal transformer on token numbers", gpt.OPTIONS, gpt.build),
-        BuiltIn("bert", "a transformer that sees both ways, on token numbers", bert.OPTIONS, bert.build),
+        BuiltIn("mlp", "a plain stack of linear layers", mlp.OPTIONS, mlp.build, lambda o: _floats(2, o["in"])),
+        BuiltIn("cnn", "plain 3×3 convolutions at one resolution", cnn.OPTIONS, cnn.build, _picture),
+        BuiltIn("resnet", "residual blocks of 3×3 convolutions", resnet.OPTIONS, resnet.build, _picture),
+        BuiltIn(
+            "lstm", "a recurrent network that reads rows", lstm.OPTIONS, lstm.build, lambda o: _floats(2, 4, o["in"])
+        ),
+        BuiltIn("gpt", "a causal transformer on token numbers", gpt.OPTIONS, gpt.build, _text),
+        BuiltIn("bert", "a transformer that sees both ways, on token numbers", bert.OPTIONS, bert.build, _text),
     )
 }

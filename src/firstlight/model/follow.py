@@ -1,0 +1,212 @@
+"""`follow`: what the graph of a model says of each of its parameters, repeated blocks included, or why it cannot be had.
+
+The graph is recorded on a copy without weights: with equal blocks cut to three first, then whole, then, where control flow
+depends on values, on a copy with its values. The model itself is not run.
+"""
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from firstlight.errors import PlanError
+from firstlight.model.branches import Found
+from firstlight.model.example import arguments, made_up, on_meta
+from firstlight.model.generators import own_generators
+from firstlight.model.graph import record, tensors
+from firstlight.model.reading import Reading, Seen
+from firstlight.model.replica import KEPT, CopyError, Run, replica
+from firstlight.model.tensors import Branch
+
+_MOST = 100_000_000  # parameters of a model that is copied with its values
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What was seen of each parameter of the whole model, by name, its branch, and the names that no operator reads.
+
+    certain: whether the example was the caller's, so that what it does not reach can be called unused.
+    """
+
+    seen: dict[str, tuple[Seen, Branch | None]]
+    unread: frozenset[str]
+    certain: bool
+
+
+def follow(model: nn.Module, example: Any) -> Followed | None:
+    """Return what running the model on the example shows; None without an example, or with a warning where it cannot run.
+
+    Raises:
+        PlanError: if the model does not take the example.
+    """
+    given = made_up(model) if example is None else example
+    if given is None:
+        return None
+    with own_generators(0):
+        try:
+            reading, runs = _read(model, given)
+        except Exception as error:  # whatever forward raises
+            made = _failed(model, given, error, own=example is None)
+            if made is None:
+                return None
+            reading, runs = made
+    names = [name for name, _ in model.named_parameters()]
+    return _expanded(reading, runs, names, certain=example is not None)
+
+
+def _read(model: nn.Module, example: Any) -> tuple[Reading, tuple[Run, ...]]:
+    try:
+        reading, runs = _record(model, example, shrink=True)
+        if not runs or not reading.unread:
+            return reading, runs
+    except Exception:
+        runs = ()
+    whole, _ = _record(model, example, shrink=False)
+    return whole, ()
+
+
+def _record(model: nn.Module, example: Any, *, shrink: bool) -> tuple[Reading, tuple[Run, ...]]:
+    copy, runs = replica(model, shrink=shrink)
+    args, kwargs = arguments(on_meta(example))
+    reading = Reading(record(copy, args, kwargs))
+    if reading.unread:  # a head that is there for training only, such as an auxiliary classifier
+        try:
+            training = Reading(record(copy.train(), args, kwargs))
+        except Exception:
+            return reading, runs
+        for name in reading.unread & set(training.seen):
+            reading.seen[name] = training.seen[name]
+        reading.unread &= training.unread
+    return reading, runs
+
+
+def _failed(model: nn.Module, example: Any, error: Exception, *, own: bool) -> tuple[Reading, tuple[Run, ...]] | None:
+    """Try with values where there are any; else raise for an example that does not fit, and warn for what is not to be had."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    given = list(tensors(arguments(example)))
+    parameters = list(model.parameters())
+    valued = not isinstance(error, CopyError) and all(tensor.device.type != "meta" for tensor in (*given, *parameters))
+    if valued and not own and sum(p.numel() for p in parameters) <= _MOST:
+        try:
+            copy, _ = replica(model, shrink=False, meta=False)
+            args, kwargs = arguments(example)
+            reading = Reading(record(copy, args, kwargs))
+        except Exception as second:
+            message = " ".join(str(second).split()) or type(second).__name__
+            raise PlanError(
+                f"{type(model).__name__} does not run on the example ({_words(example)}): {message}. Give an example "
+                "that its forward takes, or none to go by module types. No parameter was changed."
+            ) from second
+        return reading, ()
+    if isinstance(error, CopyError):
+        return _without(model, message)
+    if not own and "meta" not in message and not isinstance(error, NotImplementedError):
+        raise PlanError(
+            f"{type(model).__name__} does not run on the example ({_words(example)}): {message}. Give an example that "
+            "its forward takes, or none to go by module types. No parameter was changed."
+        ) from error
+    instead = None if own else made_up(model)
+    if instead is not None:
+        return _read(model, instead)
+    return _without(model, message)
+
+
+def _without(model: nn.Module, message: str) -> None:
+    """Warn that roles are read without the operators."""
+    warnings.warn(
+        f"{type(model).__name__} cannot be followed without values ({message}): roles are from module types and names.",
+        stacklevel=6,
+    )
+
+
+def _words(example: Any) -> str:
+    args, kwargs = arguments(example)
+    shown = [f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in tensors((args, kwargs))]
+    return ", ".join(shown) or "no tensor"
+
+
+def _expanded(reading: Reading, runs: tuple[Run, ...], names: list[str], *, certain: bool) -> Followed:
+    """Return the readings of the whole model: blocks that were cut are as the one that stood for them."""
+    numbers = _numbers(reading.branches, reading, runs)
+    seen: dict[str, tuple[Seen, Branch | None]] = {}
+    unread: set[str] = set()
+    for name in names:
+        known, copy = _source(name, runs)
+        if known in reading.unread:
+            unread.add(name)
+        found = reading.seen.get(known)
+        if found is None:
+            continue
+        branch = None
+        if found.branch is not None:
+            index, count = numbers[(found.branch, copy if (found.branch, copy) in numbers else None)]
+            branch = Branch(index, count, found.position, found.branch.length, found.branch.stack)
+        seen[name] = (_renamed(found, known, name), branch)
+    return Followed(seen, frozenset(unread), certain)
+
+
+def _renamed(found: Seen, known: str, name: str) -> Seen:
+    """Return a reading whose words on another parameter of the same block name the right block."""
+    if known == name or not found.scale_of:
+        return found
+    shared = next(i for i, (a, b) in enumerate(zip(known, name, strict=False)) if a != b)
+    end = known.index(".", shared)
+    other = name[: name.index(".", shared)] + found.scale_of[end:]
+    return replace(found, scale_of=other, note=found.note.replace(found.scale_of, other))
+
+
+def _source(name: str, runs: tuple[Run, ...]) -> tuple[str, int | None]:
+    """Return the name of the parameter that stands for this one, and the index of its block in a run."""
+    for run in runs:
+        prefix = f"{run.owner}." if run.owner else ""
+        if name.startswith(prefix):
+            index, _, rest = name[len(prefix) :].partition(".")
+            if index.isdigit() and run.start <= int(index) < run.start + run.count:
+                return f"{prefix}{run.source(int(index))}.{rest}", int(index)
+    return name, None
+
+
+def _numbers(branches: Any, reading: Reading, runs: tuple[Run, ...]) -> dict[tuple[Found, int | None], tuple[int, int]]:
+    """Return the index of each branch in its stack and the stack's count, for every block that a branch stands for."""
+    stacks: dict[int, list[tuple[Found, int | None]]] = {}
+    pending: list[Found] = []
+
+    def flush(run: Run | None) -> None:
+        for index in range(run.start + 1, run.start + run.count - 1) if run else ():
+            for found in pending:
+                stacks.setdefault(found.stack, []).append((found, index))
+        pending.clear()
+
+    last: Run | None = None
+    for branch in branches:
+        run, block = _block(branch, reading, runs)
+        middle = run is not None and block == run.start + 1
+        if pending and (not middle or run is not last):
+            flush(last)
+        if run is not None and middle:
+            pending.append(branch)
+            last = run
+            continue
+        index = (
+            None
+            if run is None or block is None
+            else run.start + run.count - 1
+            if block == run.start + KEPT - 1
+            else block
+        )
+        stacks.setdefault(branch.stack, []).append((branch, index))
+    flush(last)
+    return {slot: (index, len(slots)) for slots in stacks.values() for index, slot in enumerate(slots)}
+
+
+def _block(branch: Found, reading: Reading, runs: tuple[Run, ...]) -> tuple[Run | None, int | None]:
+    """Return the run that a branch lies in, and the block."""
+    product = min(branch.products, key=lambda node: branch.products[node])
+    name = reading.uses.products[product][0].root.name
+    for run in runs:
+        prefix = f"{run.owner}." if run.owner else ""
+        index = name[len(prefix) :].partition(".")[0]
+        if name.startswith(prefix) and index.isdigit() and int(index) >= run.start:
+            return run, int(index)
+    return None, None

@@ -1,0 +1,263 @@
+"""The operator graph of one forward pass: every operator, what it reads and makes, and the module it ran in.
+
+`record` runs a model under a dispatch mode and writes down each ATen operator. Tensors are told apart by identity; a view
+of memory that was written to meanwhile reads the write too. What the operators mean is decided elsewhere (uses.py).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Source = Literal["", "parameter", "buffer", "input"]
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """A tensor at one moment: its shape, the node that made it, and its users. name is that of a parameter or buffer.
+
+    given: whether it was handed to a module as an argument, other than to a parametrization. floating: whether it holds
+    real numbers, which a gradient can pass.
+    """
+
+    index: int
+    shape: tuple[int, ...]
+    node: "Node | None" = None
+    source: Source = ""
+    name: str = ""
+    given: bool = False
+    floating: bool = True
+    users: "list[Node]" = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One operator that ran: its name without 'aten::' and the '_' of in-place forms, and its arguments.
+
+    args and kwargs hold a Value where the operator was given a tensor; inputs are these in order.
+    """
+
+    index: int
+    op: str
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    inputs: tuple[Value, ...]
+    owner: str
+    outputs: tuple[Value, ...] = ()
+
+    @property
+    def out(self) -> Value:
+        """The first output."""
+        return self.outputs[0]
+
+
+@dataclass(slots=True)
+class Graph:
+    """All operators in order of execution, the values of named tensors, and the values that the model returned.
+
+    outputs: those of them that are the model's answer: `logits` where there is one, else the first of a result with
+    named fields, else all.
+    """
+
+    nodes: list[Node]
+    named: dict[str, Value]
+    outputs: list[Value]
+    returned: list[Value]
+
+
+def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Graph:
+    """Return the operators of one call of the model. Whatever forward raises passes through."""
+    recorder = _Recorder()
+    for source, named in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
+        for name, tensor in named:
+            recorder.value(tensor, source="parameter" if source == "parameter" else "buffer", name=name)
+    for tensor in tensors((args, kwargs)):
+        recorder.value(tensor, source="input")
+    with torch.no_grad(), _slow_attention(), _owners(model, recorder), recorder:
+        output = model(*args, **kwargs)
+    named_values = {value.name: value for value in recorder.values if value.name}
+    returned = [recorder.value(tensor) for tensor in tensors(output)]
+    answer = [recorder.value(tensor) for tensor in _answer(output) if tensor.is_floating_point()]
+    return Graph(recorder.nodes, named_values, answer, returned)
+
+
+def _answer(output: Any) -> list[Tensor]:
+    main = getattr(output, "logits", None)
+    if isinstance(main, Tensor):
+        return [main]
+    found = list(tensors(output))
+    return found[:1] if isinstance(output, Mapping) and type(output) is not dict else found
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors of a nested value in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors(item)
+
+
+def mapped(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """Return nested arguments with every item of a type changed."""
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: mapped(item, kind, change) for key, item in value.items()}
+    if isinstance(value, list):
+        return [mapped(item, kind, change) for item in value]
+    if type(value) is tuple:
+        return tuple(mapped(item, kind, change) for item in value)
+    return value
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves its __init_subclass__ untyped
+    """Writes down operators. Every tensor seen is kept alive, so that its id stays its own."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self.nodes: list[Node] = []
+        self.values: list[Value] = []
+        self.owners: list[tuple[str, bool]] = [("", False)]
+        self._alive: list[Tensor] = []
+        self._value_of: dict[int, Value] = {}
+        self._writes: dict[int, list[tuple[Tensor, Value]]] = {}
+
+    def value(self, tensor: Tensor, *, source: Source = "", name: str = "") -> Value:
+        """Return the value that a tensor holds now, joined with what was written into its memory since."""
+        known = self._value_of.get(id(tensor))
+        if known is None:
+            known = self._new(tensor, None, source, name)
+        writes = self._writes.get(_memory(tensor), ())
+        later = [value for written, value in writes if value.index > known.index and _overlap(written, tensor)]
+        if not later:
+            return known
+        node = self._add("join", _first, (known, *later), {}, (known, *later))
+        node.outputs = (self._new(tensor, node),)
+        return node.out
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        inputs: list[Value] = []
+
+        def seen(tensor: Tensor) -> Value:
+            inputs.append(self.value(tensor))
+            return inputs[-1]
+
+        held_args, held_kwargs = mapped(tuple(args), Tensor, seen), mapped(dict(kwargs), Tensor, seen)
+        output = _run(func, args, kwargs)
+        name = func._schema.name.removeprefix("aten::")
+        written = _written(func, args, kwargs)
+        node = self._add(name.rstrip("_") if written else name, func, held_args, held_kwargs, tuple(inputs))
+        made = list(tensors(output))
+        changed = [tensor for tensor in written if all(tensor is not other for other in made)]
+        node.outputs = tuple(self._new(tensor, node) for tensor in (*made, *changed))
+        for tensor in written:
+            self._writes.setdefault(_memory(tensor), []).append((tensor, self._value_of[id(tensor)]))
+        return output
+
+    def _add(self, op: str, func: Any, args: Any, kwargs: Any, inputs: tuple[Value, ...]) -> Node:
+        node = Node(len(self.nodes), op, func, args, kwargs, inputs, self.owners[-1][0])
+        self.nodes.append(node)
+        for value in dict.fromkeys(inputs):
+            value.users.append(node)
+        return node
+
+    def _new(self, tensor: Tensor, node: Node | None, source: Source = "", name: str = "") -> Value:
+        value = Value(len(self.values), tuple(tensor.shape), node, source, name)
+        value.floating = tensor.is_floating_point()
+        self.values.append(value)
+        self._alive.append(tensor)
+        self._value_of[id(tensor)] = value
+        return value
+
+
+def _first(*values: Any) -> Any:
+    return values[0]
+
+
+def _run(func: Any, args: Any, kwargs: Any) -> Any:
+    """Run an operator; the grouped product of experts has no meta form for every dtype, so its shape is given here."""
+    if func is torch.ops.aten._grouped_mm.default and args[0].device.type == "meta":
+        rows, experts = args[0], args[1]
+        return rows.new_empty((*rows.shape[:-1], experts.shape[-1]))
+    return func(*args, **kwargs)
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+    """Return the tensors that an operator writes into."""
+    schema = func._schema
+    if not schema.is_mutable:
+        return []
+    found = []
+    for position, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = args[position] if position < len(args) else kwargs.get(argument.name)
+            found += list(tensors(given))
+    return found
+
+
+def _memory(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata) if tensor.layout == torch.strided else id(tensor)
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two views of one memory can share an element; only boxes of the same strides are told apart."""
+    if a.stride() != b.stride() or 0 in a.stride():
+        return True
+    first, second = a.storage_offset(), b.storage_offset()
+    for stride, long, short in sorted(zip(a.stride(), a.shape, b.shape, strict=True), reverse=True):
+        start, other = first // stride, second // stride
+        if start + long <= other or other + short <= start:
+            return False
+        first, second = first % stride, second % stride
+    return True
+
+
+@contextmanager
+def _owners(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
+    """Keep the name of the module now running, and mark what modules are given."""
+    handles: list[Any] = []
+
+    def enter(name: str, hidden: bool, given: Any) -> None:
+        hidden = hidden or recorder.owners[-1][1]
+        recorder.owners.append((name, hidden))
+        if not hidden:
+            for tensor in tensors(given):
+                recorder.value(tensor).given = True
+
+    for name, module in model.named_modules():
+        hidden = isinstance(module, ParametrizationList)
+        handles.append(
+            module.register_forward_pre_hook(
+                lambda _, args, kwargs, name=name, hidden=hidden: enter(name, hidden, (args, kwargs)),
+                with_kwargs=True,
+                prepend=True,
+            )
+        )
+        handles.append(module.register_forward_hook(lambda *_: recorder.owners.pop() and None))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Have torch's attention run operator by operator, not as one kernel."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

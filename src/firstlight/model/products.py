@@ -1,0 +1,136 @@
+"""Products of a weight and a signal: which operators they are, and the fans and axes that follow from each.
+
+fan_in is the number of input elements that each output element sums over, fan_out the number of output elements that each
+input element reaches, away from the borders. With a stride the latter differs from place to place (the former for
+transposed convolutions); it is the mean then, kernel / stride along each axis, rounded to a whole number, at least 1.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from firstlight.model import labels
+from firstlight.model.graph import Node
+
+# first factor, second factor, what is added: arguments of each operator
+PRODUCTS: dict[str, Callable[[Node], tuple[Any, ...]]] = {
+    "mm": lambda n: (n.args[0], n.args[1]),
+    "bmm": lambda n: (n.args[0], n.args[1]),
+    "mv": lambda n: (n.args[0], n.args[1]),
+    "dot": lambda n: (n.args[0], n.args[1]),
+    "vdot": lambda n: (n.args[0], n.args[1]),
+    "matmul": lambda n: (n.args[0], n.args[1]),
+    "addmm": lambda n: (n.args[1], n.args[2], n.args[0]),
+    "addmv": lambda n: (n.args[1], n.args[2], n.args[0]),
+    "baddbmm": lambda n: (n.args[1], n.args[2], n.args[0]),
+    "linear": lambda n: (n.args[0], n.args[1], *n.args[2:3]),
+    "_grouped_mm": lambda n: (n.args[0], n.args[1]),
+    "convolution": lambda n: (n.args[0], n.args[1], n.args[2]),
+    "_trilinear": lambda n: (n.args[0], n.args[1], n.args[2]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Fans of a product, the role of each axis of the parameter, where its outputs lie, and the label of the outputs.
+
+    letters: o output, i input, k kernel, b one of several weights side by side; '' when the axes could not be followed.
+    rows: the range of outputs along the output axis that this product uses; axis: that axis. feature: label of the result,
+    addresses counting outputs.
+    """
+
+    fan_in: int
+    fan_out: int
+    letters: str
+    axis: int | None
+    rows: tuple[int, int] | None
+    feature: Tensor
+    groups: int = 1
+    transposed: bool = False
+
+
+def convolution_fans(shape: Sequence[int], groups: int, transposed: bool, stride: Sequence[int]) -> tuple[int, int]:
+    """Return the fans of a convolution weight (out, in / groups, *kernel), or (in, out / groups, *kernel) if transposed.
+
+    >>> convolution_fans((64, 32, 3, 3), 1, False, (1, 1)), convolution_fans((64, 3, 16, 16), 1, False, (16, 16))
+    ((288, 576), (768, 64))
+    >>> convolution_fans((32, 64, 4, 4), 1, True, (2, 2))
+    (128, 1024)
+    """
+    taps, steps = math.prod(shape[2:]), math.prod(stride)
+    along, across = shape[0] // groups * taps, shape[1] * taps
+    if transposed:
+        return max(1, round(along / steps)), across
+    return across, max(1, round(along / steps))
+
+
+def geometry(node: Node, second: bool, label: Tensor | None, shape: tuple[int, ...]) -> Geometry:
+    """Return the geometry of a product whose first or second factor is the weight; label and shape are the parameter's."""
+    if node.op == "convolution":
+        return _convolution(node)
+    if node.op == "_trilinear":
+        return _bilinear(node)
+    factors = PRODUCTS[node.op](node)
+    weight = factors[1] if second else factors[0]
+    return _matrix(node, weight.shape, second, label, shape)
+
+
+def _convolution(node: Node) -> Geometry:
+    weight, stride, transposed, groups = node.args[1], node.args[3], bool(node.args[6]), int(node.args[8])
+    kernel = len(weight.shape) - 2
+    steps = tuple(stride) * (kernel if len(stride) == 1 else 1)
+    fan_in, fan_out = convolution_fans(weight.shape, groups, transposed, steps)
+    letters = ("io" if transposed else "oi") + "k" * kernel
+    outputs = node.out.shape[1]
+    feature = labels.strided(node.out.shape, (0, 1, *[0] * kernel)[: len(node.out.shape)])
+    return Geometry(fan_in, fan_out, letters, 1 if transposed else 0, (0, outputs), feature, groups, transposed)
+
+
+def _bilinear(node: Node) -> Geometry:
+    weight = node.args[1].shape
+    feature = labels.strided(node.out.shape, (*[0] * (len(node.out.shape) - 1), 1))
+    return Geometry(weight[1] * weight[2], weight[0], "oii", 0, (0, weight[0]), feature)
+
+
+def _matrix(
+    node: Node, weight: tuple[int, ...], second: bool, label: Tensor | None, shape: tuple[int, ...]
+) -> Geometry:
+    """Return the geometry of a matrix product, batched or not."""
+    rank = len(weight)
+    summed = rank - 1 if not second or node.op == "linear" else max(rank - 2, 0)
+    out = None if rank == 1 else rank - 2 if summed == rank - 1 else rank - 1
+    fan_in, fan_out = weight[summed], 1 if out is None else weight[out]
+    result = node.out.shape
+    place = len(result) - 1 if second else max(len(result) - 2, 0)
+    strides = tuple(1 if i == place and out is not None else 0 for i in range(len(result)))
+    feature = labels.strided(result, strides)
+    if label is None or label.ndim != rank:
+        return Geometry(fan_in, fan_out, "", None, None, feature)
+    letters, axis, rows = _letters(label, summed, out, shape)
+    return Geometry(fan_in, fan_out, letters, axis, rows, feature)
+
+
+def _letters(
+    label: Tensor, summed: int, out: int | None, shape: tuple[int, ...]
+) -> tuple[str, int | None, tuple[int, int] | None]:
+    """Return what each axis of the parameter does, the output axis if it is one, and the range along it."""
+    words = ["b"] * len(shape)
+    outputs = [] if out is None else labels.axes(label, out, shape)
+    inputs = labels.axes(label, summed, shape)
+    for axis in outputs:
+        words[axis] = "o"
+    for axis in inputs:
+        words[axis] = "i"
+    single = [axis for axis, size in enumerate(shape) if size == 1]
+    for word, found in (("i", inputs), ("o", outputs)):  # an axis of length 1 has no stride to be told by
+        if not found and single:
+            words[single.pop(-1 if word == "i" else 0)] = word
+    place = words.index("o") if words.count("o") == 1 else None
+    if place is None or out is None:
+        return "".join(words), place, None
+    step = labels.whole(shape).stride(place)
+    start = int(label.storage_offset()) // step % shape[place]
+    return "".join(words), place, (start, start + label.shape[out])
