@@ -1,15 +1,13 @@
-"""Work is spread over threads whole, once, and without hiding what fails; memory is only advised."""
+"""Work is spread over threads whole, once, and without hiding what fails."""
 
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from firstlight.random import Normal, Uniform, fill
-from firstlight.random.memory import want_huge_pages
+from firstlight.random import Normal, fill
 from firstlight.random.parameters import TILE
 from firstlight.random.threads import LARGEST, SMALLEST, chunk, spread
 
@@ -73,28 +71,3 @@ def test_forked_loader_workers_fill_after_a_fill_in_the_parent() -> None:
         assert all(torch.equal(one, other) for one, other in zip(loader, wanted, strict=True))
     finally:
         torch.set_num_threads(before)
-
-
-def test_asking_for_huge_pages_changes_no_byte() -> None:
-    for count in (3, 2**19, 2**20 + 7):
-        tensor = fill(torch.empty(count), Uniform(), seed=0, name="w")
-        want_huge_pages(tensor)
-        assert torch.equal(tensor, fill(torch.empty(count), Uniform(), seed=0, name="w"))
-
-
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
-
-@pytest.mark.skipif(not HUGE_PAGES.exists(), reason="this system has no transparent huge pages")
-def test_memory_that_is_filled_is_marked_for_huge_pages() -> None:
-    tensor = fill(torch.empty(2**26), Normal(), seed=0, name="w")  # 256 MiB: memory of its own
-    middle = tensor.data_ptr() + 2**27
-    inside, flags = False, ""
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        head = line.split()[0]
-        if "-" in head and not head.endswith(":"):
-            start, stop = (int(end, 16) for end in head.split("-"))
-            inside = start <= middle < stop
-        elif inside and head == "VmFlags:":
-            flags = line
-    assert " hg" in flags

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from firstlight.init.draws import gaussian
-from firstlight.random.memory import want_huge_pages
 
 PANEL = 256  # reflections applied at once: narrower products are slower, wider ones do more work beside them
 
@@ -36,9 +35,7 @@ def haar(rows: int, columns: int, dtype: torch.dtype, seed: int, name: str, gain
     Geijn and Van Zee, "Accumulating Householder transformations, revisited", 2006 (S).
     """
     vectors, halves, signs = _reflections(max(rows, columns), min(rows, columns), dtype, seed, name)
-    matrix = torch.empty(rows, columns, dtype=vectors.dtype)
-    want_huge_pages(matrix)
-    matrix.zero_()
+    matrix = torch.zeros(rows, columns, dtype=vectors.dtype)
     _multiply(vectors, halves, -gain * signs, matrix if rows >= columns else matrix.T)
     return matrix
 

@@ -10,7 +10,6 @@ import torch
 from firstlight.errors import DtypeError, OptionError
 from firstlight.random.devices import kernel_dtypes, maker
 from firstlight.random.laws import Law
-from firstlight.random.memory import want_huge_pages
 from firstlight.random.parameters import Parameters, parameters
 from firstlight.random.stream import key
 from firstlight.random.threads import spread
@@ -171,7 +170,6 @@ def _run_kernel(
     def job(first: int, last: int) -> None:
         kernel(rule.kind, low, high, numbers, split, starts, length, first, last, out)
 
-    want_huge_pages(tensor)
     spread(job, tensor.numel(), torch.get_num_threads())
 
 
