@@ -33,7 +33,35 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "instance-norm": lambda: nn.InstanceNorm2d(8, affine=True, track_running_stats=True),
     "rms-norm": lambda: nn.RMSNorm(8),
     "prelu": lambda: nn.PReLU(3),
+    "conv1d": lambda: nn.Conv1d(32, 48, 5),
+    "conv3d": lambda: nn.Conv3d(8, 16, 3),
+    "transposed-conv1d": lambda: nn.ConvTranspose1d(32, 48, 5),
+    "transposed-conv3d": lambda: nn.ConvTranspose3d(8, 16, 3),
+    "rnn-cell": lambda: nn.RNNCell(40, 64),
+    "gru-cell": lambda: nn.GRUCell(40, 64),
+    "batch-norm-1d": lambda: nn.BatchNorm1d(8),
+    "batch-norm-3d": lambda: nn.BatchNorm3d(8),
+    "sync-batch-norm": lambda: nn.SyncBatchNorm(8),
+    "instance-norm-1d": lambda: nn.InstanceNorm1d(8, affine=True, track_running_stats=True),
+    "instance-norm-3d": lambda: nn.InstanceNorm3d(8, affine=True, track_running_stats=True),
+    "adaptive-softmax": lambda: nn.AdaptiveLogSoftmaxWithLoss(64, 500, [100, 300]),
+    "encoder-layer": lambda: nn.TransformerEncoderLayer(32, 4, 64),
+    "decoder-layer": lambda: nn.TransformerDecoderLayer(32, 4, 64),
+    "transformer": lambda: nn.Transformer(32, 4, 1, 1, 64, batch_first=True),
 }
+
+
+def test_every_layer_of_torch_that_has_parameters_is_compared() -> None:
+    """Lazy layers have no shape, and the bases and stacks of the others no parameters of their own."""
+    others = {"Transformer", "TransformerEncoder", "TransformerDecoder", "RNNBase", "RNNCellBase"}
+    made = {type(module).__name__ for build in LAYERS.values() for module in build().modules()}
+    layers = {
+        name
+        for name in dir(nn)
+        if isinstance(found := getattr(nn, name), type) and issubclass(found, nn.Module)
+        if any(hasattr(base, word) for base in found.__mro__ for word in ("reset_parameters", "_reset_parameters"))
+    }
+    assert {name for name in layers - others if not name.startswith("Lazy")} <= made
 
 
 def own_layer(kind: str) -> nn.Module:
