@@ -83,10 +83,21 @@ def read(model: nn.Module, example: Any = None, *, run: bool = True) -> tuple[Te
     layers = {id(e.module) for e, use in zip(found, uses, strict=True) if use.is_weight}
     where = places(model, layers)
     infos = [_info(entry, use, where.get(id(entry.module))) for entry, use in zip(found, uses, strict=True)]
+    infos = _mark_redrawn(model, infos)
     followed = follow(model, example) if run else None
     if followed is None:
         return tuple(infos)
     return tuple(_by_graph(entry, info, followed) for entry, info in zip(found, infos, strict=True))
+
+
+def _mark_redrawn(model: nn.Module, infos: list[TensorInfo]) -> list[TensorInfo]:
+    """Mark what stands in a torch.nn.Transformer, which draws the matrices of its parts anew."""
+    around = [
+        f"{name}." if name else "" for name, module in model.named_modules() if isinstance(module, nn.Transformer)
+    ]
+    if not around:
+        return infos
+    return [replace(info, redrawn_by="Transformer" if info.name.startswith(tuple(around)) else "") for info in infos]
 
 
 def _by_graph(entry: Entry, info: TensorInfo, followed: Followed) -> TensorInfo:

@@ -92,6 +92,7 @@ class TensorInfo:
     none does, None when unknown). branch: its place in a residual branch, None outside of any. tied_output: an embedding
     that is used as the output layer too. scale_of: the name of the weight whose rows have this parameter as their norms
     (weight norm). note: words on how the weight is computed from it, for the reason in a plan; '' where it is the weight.
+    redrawn_by: type of a module around the owner that by default draws the matrices of its parts anew.
     """
 
     name: str
@@ -119,6 +120,7 @@ class TensorInfo:
     branch: Branch | None = None
     tied_output: bool = False
     scale_of: str = ""
+    redrawn_by: str = ""
     note: str = ""
 
     @property

@@ -23,6 +23,9 @@ def torch_default(info: TensorInfo, context: Context) -> Choice | None:
 
 
 def _weight(info: TensorInfo, context: Context) -> Choice:
+    if info.redrawn_by and len(info.shape) > 1:
+        value = math.sqrt(2 / max(sum(info.shape[:2]), 1))
+        return Choice("uniform", value, f"{info.role}: Var = 2/({info.shape[0]}+{info.shape[1]}), as {info.redrawn_by}")
     if info.kind == "MultiheadAttention":  # xavier_uniform_ on the tensor as it is stored, packed or not
         rows, columns = info.shape
         return Choice(
