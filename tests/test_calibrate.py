@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from firstlight.errors import MeasureError, RecipeError
+from firstlight.errors import MeasureError, PlanError, RecipeError
 from firstlight.model.targets import load
 from firstlight.plan import Plan, initialize, plan
 
@@ -64,7 +64,7 @@ def test_a_batch_may_be_positional_or_named() -> None:
     [
         (None, RecipeError, r"recipe 'lsuv' measures a batch: give example=batch\. No parameter was changed\."),
         (torch.zeros(5, 64), MeasureError, r"layer 'layers\.0': its output on the batch has std 0, .* No parameter"),
-        (torch.zeros(5, 3), MeasureError, r"the forward pass on the batch failed: RuntimeError: .* No parameter"),
+        (torch.zeros(5, 3), PlanError, r"MLP does not run on the example .* No parameter was changed"),
         (torch.full((5, 64), torch.nan), MeasureError, r"layer 'layers\.0': its output on the batch has std nan"),
     ],
 )
@@ -77,7 +77,6 @@ def test_what_cannot_be_measured_is_refused(example: Tensor | None, error: type[
 
 
 def test_a_model_without_memory_is_refused() -> None:
-    with torch.device("meta"):
-        model = load("mlp:depth=3").build()
+    model = load("mlp:depth=3").build().to("meta")
     with pytest.raises(RecipeError, match="the model is on the meta device"):
         plan(model, "lsuv", example=BATCH)

@@ -63,7 +63,8 @@ def correct(
         raise RecipeError("recipe 'lsuv' measures a batch: give example=batch. No parameter was changed.")
     if any(tensor.is_meta for tensor in model.parameters()):
         raise RecipeError(
-            "recipe 'lsuv' measures a real pass, and the model is on the meta device. Give it memory first."
+            "recipe 'lsuv' measures a real pass, and the model is on the meta device. Give it memory first. "
+            "No parameter was changed."
         )
     trial = copy.deepcopy(model)
     apply.write(rows, trial, seed)
