@@ -49,6 +49,8 @@ def test_regions_and_layouts_give_the_same_numbers(dtype: str) -> None:
     whole = stream.normal((6, 10), seed=4, name="w", dtype=dtype)
     part = stream.fill(np.empty((2, 3), dtype), Normal(), seed=4, name="w", shape=(6, 10), offset=(1, 2))
     np.testing.assert_array_equal(part, whole[1:3, 2:5])
+    odd = stream.fill(np.empty((3, 2), dtype), Normal(), seed=4, name="w", shape=(6, 10), offset=(0, 1), step=(2, 5))
+    np.testing.assert_array_equal(odd, whole[::2, 1::5])
     turned: Any = np.empty((10, 6), dtype).T
     spaced = np.empty((12, 20), dtype)[::2, ::2]
     np.testing.assert_array_equal(stream.fill(turned, Normal(), seed=4, name="w"), whole)

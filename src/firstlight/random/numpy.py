@@ -26,6 +26,7 @@ def fill(
     name: str,
     shape: Sequence[int] | None = None,
     offset: Sequence[int] | None = None,
+    step: Sequence[int] | None = None,
 ) -> Array:
     """Fill `array` in place with the values that the logical tensor `name` has under `seed`; as `firstlight.random.fill`.
 
@@ -36,6 +37,7 @@ def fill(
         name: full name of the logical tensor.
         shape: shape of the logical tensor when `array` is only a region of it; default: the array's own.
         offset: index of the region's first element along each axis; default: zeros.
+        step: distance of the region's elements along each axis, in the logical tensor; default: ones.
 
     Returns:
         The array.
@@ -51,10 +53,10 @@ def fill(
     """
     torch_dtype(array.dtype)
     if array.flags.c_contiguous and array.flags.writeable:
-        torch_fill(as_tensor(array), law, seed=seed, name=name, shape=shape, offset=offset)
+        torch_fill(as_tensor(array), law, seed=seed, name=name, shape=shape, offset=offset, step=step)
         return array
     made = np.empty(array.shape, array.dtype)
-    torch_fill(as_tensor(made), law, seed=seed, name=name, shape=shape, offset=offset)
+    torch_fill(as_tensor(made), law, seed=seed, name=name, shape=shape, offset=offset, step=step)
     array[...] = made
     return array
 
