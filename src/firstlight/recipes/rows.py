@@ -1,13 +1,14 @@
 """From what is known of a model's tensors to a plan's rows: the recipe decides; each tensor is claimed exactly once."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import torch
 
 from firstlight.errors import DtypeError, OptionError, PlanError, UnclaimedParameterError, did_you_mean
 from firstlight.model.tensors import TensorInfo
-from firstlight.recipes.choice import KEEP, RECOMPUTED, Choice, keep
+from firstlight.recipes.choice import KEEP, RECOMPUTED, Choice, constant, keep
 from firstlight.recipes.compose import Composition
 from firstlight.recipes.recipe import Recipe
 from firstlight.recipes.row import PlanRow, RowSlice
@@ -28,6 +29,7 @@ def rows_of(recipe: Recipe | Composition, infos: Sequence[TensorInfo], patterns:
     chosen = recipe.decide(infos, [info for info in infos if info.name not in kept])
     choices = [_KEPT if info.name in kept else chosen[info.name] for info in infos]
     _refuse_unclaimed(infos, choices, recipe)
+    choices = [_norms(info, choice, infos, chosen) for info, choice in zip(infos, choices, strict=True)]
     pairs = [(info, choice) for info, choice in zip(infos, choices, strict=True) if choice is not None]
     for info, choice in pairs:
         _refuse_dtype(info, choice)
@@ -59,6 +61,21 @@ def rows_fitting(given: Sequence[PlanRow], infos: Sequence[TensorInfo], patterns
             f"{known[missing[0]].shape}. Plan this model anew, or add their rows. No parameter was changed."
         )
     return [_row(known[row.name], _KEPT) if row.name in kept else row for row in given]
+
+
+def _norms(
+    info: TensorInfo, choice: Choice | None, infos: Sequence[TensorInfo], chosen: Mapping[str, Choice | None]
+) -> Choice | None:
+    """Return for the norms of a weight's rows the value that gives the weight the std chosen for it, else the choice."""
+    weight = next((other for other in infos if other.name == info.scale_of), None)
+    given = None if weight is None else chosen.get(weight.name)
+    if weight is None or given is None or not isinstance(given.std, float) or not given.std or choice is _KEPT:
+        return choice
+    row = math.prod(weight.shape) // max(math.prod(info.shape), 1)
+    value = given.std * math.sqrt(row)
+    return constant(
+        value, f"norms of the rows of '{weight.name}': std · √{row} = {value:.4g}, so that it has std {given.std:.4g}"
+    )
 
 
 def _matching(patterns: Sequence[str], infos: Sequence[TensorInfo]) -> set[str]:
@@ -122,7 +139,7 @@ def _row(info: TensorInfo, choice: Choice) -> PlanRow:
         fan_out=info.fan_out,
         distribution=choice.distribution,
         std=None if isinstance(choice.std, tuple) else choice.std,
-        reason=choice.reason,
+        reason=f"{choice.reason}; {info.note}" if info.note and info.scale_of == "" else choice.reason,
         found_by=info.found_by,
         options=dict(choice.options),
         is_buffer=info.is_buffer,
