@@ -62,10 +62,11 @@ RESULT = re.compile(r"^ *(\w+)\| *(\d+)\| *\d+\| *\d+\|([\d.]+)\| +(\w+) *$", re
 def test_the_page_says_what_the_records_say() -> None:
     docs = TOOL.parent.parent / "docs"
     page = (docs / "dieharder.md").read_text().replace("\n", " ")
-    first = RESULT.findall((docs / "dieharder" / "words.txt").read_text())
-    verdicts = [verdict for *_, verdict in first]
-    passed, weak, failed = (verdicts.count(word) for word in ("PASSED", "WEAK", "FAILED"))
-    assert f"**{len(first)} results, {passed} passed, {weak} weak, {failed} failed.**" in page
+    for record in ("uniform", "words"):
+        first = RESULT.findall((docs / "dieharder" / f"{record}.txt").read_text())
+        verdicts = [verdict for *_, verdict in first]
+        passed, weak, failed = (verdicts.count(word) for word in ("PASSED", "WEAK", "FAILED"))
+        assert f"**{len(first)} results, {passed} passed, {weak} weak, {failed} failed.**" in page
     again = RESULT.findall((docs / "dieharder" / "words-again.txt").read_text())
     weak_ones = [(test, bits, p) for test, bits, p, verdict in first if verdict == "WEAK"]
     assert [(test, bits) for test, bits, _ in weak_ones] == [(test, bits) for test, bits, *_ in again]
