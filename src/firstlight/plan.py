@@ -140,7 +140,7 @@ class Plan:
 
         Two plans that differ only in what they say of a tensor (its role, its fans, the reason) have the same digest.
         """
-        rows = [{key: value for key, value in row.to_json().items() if key not in _WORDS} for row in self]
+        rows = [_deciding(row.to_json()) for row in self]
         text = json.dumps({"stream": self.stream, "rows": rows}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -304,6 +304,12 @@ def verify(
         (('1.bias',), 3)
     """
     return apply.differing(plan.rows, model, seed, rebuild, within)
+
+
+def _deciding(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a row that decide its values, those of its slices likewise."""
+    slices = [{key: value for key, value in part.items() if key not in _WORDS} for part in data["slices"]]
+    return {key: value for key, value in data.items() if key not in _WORDS} | {"slices": slices}
 
 
 def keep(*patterns: str) -> tuple[str, ...]:

@@ -221,6 +221,8 @@ def test_the_digest_is_of_what_decides_the_values() -> None:
     model = load("mlp:depth=2,width=8").build()
     made = fl.plan(model, "normal:std=0.5")
     assert made.digest == fl.plan(load("mlp:depth=2,width=8").build(device="meta"), "normal:std=0.5").digest
+    other_words = [replace(row, reason="", role="weight", fan_in=3) for row in made]
+    assert made.digest == fl.Plan(made.recipe, other_words).digest
     assert made.digest != fl.plan(model, "normal:std=0.4").digest
     assert made.digest != fl.plan(model, "uniform:std=0.5").digest
     assert made.digest != fl.plan(load("mlp:depth=2,width=9").build(), "normal:std=0.5").digest

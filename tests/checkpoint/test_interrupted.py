@@ -1,6 +1,7 @@
 """Killed, out of room, or started twice: only whole files have their names, and going on ends with the same bits."""
 
 import errno
+import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -201,6 +202,17 @@ def test_a_file_that_another_process_writes_is_refused(tmp_path: Path) -> None:
         sink.put(b"abc")
     assert (tmp_path / "a.bin").read_bytes() == b"abc"
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_file_system_without_locks_is_written_without_them(
+    whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int, how: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    fl.create(TARGET, tmp_path, **OPTIONS)
+    assert hashes(tmp_path) == whole
 
 
 def test_leftovers_of_another_layout_are_removed_on_resume(tmp_path: Path) -> None:

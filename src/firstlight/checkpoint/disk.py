@@ -180,8 +180,12 @@ def _lock(file: int, path: Path) -> None:
 
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            return  # a file system without locks, as Lustre may be: nobody is kept out
         os.close(file)
+        if not isinstance(error, BlockingIOError):
+            raise
         raise FileError(
             f"'{path}' is being written by another process. Wait for it, or give the other one another part. "
             "Nothing was written."
