@@ -13,10 +13,10 @@ from torch import nn
 
 import firstlight as fl
 from firstlight.checkpoint import creation, disk
-from firstlight.errors import FirstlightError, PlanError
+from firstlight.errors import FirstlightError, PlanError, RecipeError
 from firstlight.model.targets import load
 from firstlight.random import STREAM_VERSION
-from firstlight.recipes import RECIPES
+from firstlight.recipes import RECIPES, parse
 from firstlight.recipes.row import RowSlice
 
 RECIPE = "normal:std=0.02"
@@ -76,7 +76,8 @@ def config(tmp_path: Path) -> Any:
 
 
 def in_memory(text: str, dtype: torch.dtype | None, recipe: str = RECIPE, seed: int = 0) -> nn.Module:
-    return fl.initialize(load(text).build(dtype=dtype), recipe, seed=seed)
+    target = load(text)
+    return fl.initialize(target.build(dtype=dtype), recipe, seed=seed, example=target.example)
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -114,6 +115,16 @@ def test_from_pretrained_loads_the_bits_of_the_model_in_memory(
     assert loaded.dtype == getattr(torch, dtype)
 
 
+@pytest.mark.parametrize(("name", "recipe"), [("gpt2", "gpt2"), ("llama-tied", "llama"), ("mixtral", "orthogonal")])
+def test_recipes_that_look_at_branches_and_matrices_give_the_same_bits(
+    name: str, recipe: str, config: Any, tmp_path: Path
+) -> None:
+    path = config(name)
+    fl.create(path, tmp_path / "out", recipe=recipe, dtype="bfloat16", seed=2)
+    model: Any = in_memory(f"hf:{path}", torch.bfloat16, recipe, seed=2)
+    assert same(model.state_dict(), type(model).from_pretrained(tmp_path / "out").state_dict())
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama-tied", "t5", "mixtral", "deepseek"])
 def test_the_files_hold_what_save_pretrained_writes(name: str, config: Any, tmp_path: Path) -> None:
     path = config(name)
@@ -142,7 +153,7 @@ def test_a_plain_target_is_written_as_its_state_dict(recipe: str, dtype: str | N
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.safetensors"]
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize("recipe", sorted(name for name in RECIPES if not parse(name).measures))
 def test_every_recipe_is_written_as_it_is_applied(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(creation, "BLOCK", 1000)  # bytes: most tensors are made in several boxes
     target = "gpt:width=32,depth=2"
@@ -154,6 +165,15 @@ def test_every_recipe_is_written_as_it_is_applied(recipe: str, tmp_path: Path, m
     else:
         fl.create(target, tmp_path / "out", recipe=recipe, dtype="bfloat16")
         assert same(tensors(tmp_path / "out"), dict(model.state_dict()))
+
+
+def test_recipes_that_measure_need_the_model_in_memory_and_come_as_a_plan(tmp_path: Path) -> None:
+    target = load("mlp:depth=2,width=8")
+    with pytest.raises(RecipeError, match="the model is on the meta device"):
+        fl.create(target.text, tmp_path / "out", recipe="lsuv")
+    made = fl.plan(target.build(), "lsuv", example=torch.randn(64, 64))
+    fl.create(target.text, tmp_path / "out", recipe=made)
+    assert same(tensors(tmp_path / "out"), dict(made.apply(target.build()).state_dict()))
 
 
 def test_slices_with_options_of_their_own_are_drawn_with_them(tmp_path: Path) -> None:

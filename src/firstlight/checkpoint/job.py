@@ -57,7 +57,7 @@ def prepare(
     """
     found = target_of(target)
     model = found.build(device="meta", dtype=dtype)
-    made = plan(model, recipe)
+    made = plan(model, recipe, example=found.example)
     checked(made.rows, entries(model))
     parts = stored(model, made.rows, lambda: found.build(dtype=dtype), seed=seed, native=native)
     for part in parts:
