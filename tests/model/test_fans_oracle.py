@@ -53,6 +53,7 @@ class Net(nn.Module):
         return self.use(x, self.w)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(
     inputs=st.integers(1, 5),
@@ -72,7 +73,8 @@ def test_linear_layers_of_any_size_and_layout(
     assert (info.fan_in, info.fan_out) == counted(lambda x: use(x, net.w.detach()), inputs)
 
 
-@settings(deadline=None, max_examples=60)
+@pytest.mark.slow
+@settings(deadline=None, max_examples=50)
 @given(
     groups=st.integers(1, 3),
     inputs=st.integers(1, 3),
