@@ -73,7 +73,7 @@ def main() -> None:
                     parameter.div_(3)
         law = ", ".join(f"{value:.3f}" for value in distances(model, x))
         losses = fit(model, x, y)
-        print(f"{label:17} distance to arcsine by layer {law}; error {losses[0]:.3f} -> {losses[-1]:.4f}")
+        print(f"{label:17} distance to arcsine by layer {law}; error {losses[0]:.3g} -> {losses[-1]:.2g}")
         lines[label] = (range(1, STEPS + 1), losses)
     print(chart("siren", "fitting 64×64 digits with sines", "step", "mean squared error", lines, log="y"))
 

@@ -1,5 +1,6 @@
 """Recipes on models whose operators are read: branches, parts and gates found there give the plans that the papers mean."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 
 from firstlight.errors import RecipeError
 from firstlight.model.targets import load
-from firstlight.plan import Plan, plan
+from firstlight.plan import Plan, initialize, plan
 
 IDS, IMAGES = torch.zeros(2, 8, dtype=torch.long), torch.randn(2, 64)
 TRANSFORMERS = ("gpt2", "llama", "depth-scaled", "mimetic:heads=4", "identity", "zero", "vit", "small", "bert")
@@ -43,3 +44,35 @@ def test_operators_give_the_plan_of_the_model_described_by_hand(
 def test_without_an_example_the_branches_are_asked_for() -> None:
     with pytest.raises(RecipeError, match=r"recipe 'gpt2' does not fit this model: .* give example=batch"):
         plan(load("gpt").build(), "gpt2")
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> nn.Module:
+    """Return the smallest GPT-2 that was released, without memory."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    with torch.device("meta"):
+        model: nn.Module = GPT2LMHeadModel(GPT2Config())
+    return model
+
+
+def test_gpt2_itself_has_0_02_and_0_02_over_the_root_of_24_on_the_right_tensors(gpt2: nn.Module) -> None:
+    made = plan(gpt2, "gpt2")
+    ends = [row for row in made if row.name.endswith("c_proj.weight")]
+    others = [row for row in made if row.distribution == "normal" and row not in ends]
+    assert len(ends) == 24
+    assert {round(row.std or 0, 12) for row in ends} == {round(0.02 / math.sqrt(24), 12)}
+    assert len(others) == 26  # two tables, and two products a block
+    assert {row.std for row in others} == {0.02}
+
+
+def test_packed_and_transposed_attention_gets_its_products_too() -> None:
+    """GPT-2 stores (in, out) and packs q, k and v: W_out W_v = 0.4 Z - 0.4 I has trace -0.4 d within 5 · 0.4."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(n_embd=64, n_head=4, n_layer=1, vocab_size=50, n_positions=16))
+    initialize(model, "mimetic:heads=4")
+    packed = model.get_parameter("transformer.h.0.attn.c_attn.weight").detach().T
+    out = model.get_parameter("transformer.h.0.attn.c_proj.weight").detach().T
+    assert float((out @ packed[128:]).trace()) == pytest.approx(-0.4 * 64, abs=5 * 0.4)
+    assert float((packed[:16].T @ packed[64:80]).trace()) > 0.5 * 0.7 * 16
