@@ -1,6 +1,7 @@
 """LSUV: the stds of a plan are corrected on a batch, on a copy; what cannot be measured is refused or left alone."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -63,12 +64,17 @@ def test_a_batch_may_be_positional_or_named() -> None:
     ("example", "error", "message"),
     [
         (None, RecipeError, r"recipe 'lsuv' measures a batch: give example=batch\. No parameter was changed\."),
+        (
+            (torch.zeros(5, 64, device="meta"),),
+            RecipeError,
+            r"the example is on the meta device, without any\. Give example=",
+        ),
         (torch.zeros(5, 64), MeasureError, r"layer 'layers\.0': its output on the batch has std 0, .* No parameter"),
         (torch.zeros(5, 3), PlanError, r"MLP does not run on the example .* No parameter was changed"),
         (torch.full((5, 64), torch.nan), MeasureError, r"layer 'layers\.0': its output on the batch has std nan"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(example: Tensor | None, error: type[Exception], message: str) -> None:
+def test_what_cannot_be_measured_is_refused(example: Any, error: type[Exception], message: str) -> None:
     model = load("mlp:depth=3").build()
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(error, match=message):

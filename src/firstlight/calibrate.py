@@ -5,7 +5,7 @@ Only layers that a module computes as W x + b with a weight of its own are corre
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,6 +61,11 @@ def correct(
     """
     if batch is None:
         raise RecipeError("recipe 'lsuv' measures a batch: give example=batch. No parameter was changed.")
+    if any(tensor.is_meta for tensor in _tensors(batch)):
+        raise RecipeError(
+            "recipe 'lsuv' measures real data, and the example is on the meta device, without any. Give example=batch. "
+            "No parameter was changed."
+        )
     if any(tensor.is_meta for tensor in model.parameters()):
         raise RecipeError(
             "recipe 'lsuv' measures a real pass, and the model is on the meta device. Give it memory first. "
@@ -121,6 +126,15 @@ def _std(name: str, output: Tensor) -> float:
             "different examples, or another recipe. No parameter was changed."
         )
     return std
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
+    """Yield the tensors of a batch."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping | tuple | list):
+        for value in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from _tensors(value)
 
 
 def _call(model: nn.Module, batch: Any) -> None:

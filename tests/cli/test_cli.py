@@ -346,3 +346,24 @@ def test_an_interrupt_that_a_library_swallows_is_still_one(
     assert run(["doctor", "mlp:depth=3,width=16"]) == 130
     assert capsys.readouterr().err == "interrupted. No file was changed.\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_recipe_file_plans_and_its_mistakes_name_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text('recipe: he\nrules:\n  - match: "*.attention.out"\n    use: normal:std=0.5\n')
+    assert run(["plan", "gpt:depth=2,width=16", "--recipe", str(file), "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["blocks.0.attention.out.weight"]["std"] == 0.5
+    file.write_text("recipe: he\nrules:\n  - match: nothing\n    use: hee\n")
+    assert run(["plan", "gpt", "--recipe", str(file)]) == 2
+    assert f"{file}:4: 'hee' is not a recipe." in capsys.readouterr().err
+
+
+def test_recipes_are_explained_with_paper_and_refusal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["recipes", "t-fixup"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("formula:", "paper: Huang", "use:", "refuses: models with normalisation", "option kind = auto"):
+        assert word in shown
+    assert run(["recipes", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {"gpt2", "mup", "lsuv"} <= {recipe["name"] for recipe in listed}

@@ -18,6 +18,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Of the weights and of the ord
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 Steps = Annotated[int, typer.Option("--steps", help="Steps of each run, at most.")]
 RecipeName = Annotated[
-    str, typer.Option("--recipe", help="A recipe such as he or normal:std=0.02, or a plan file (.yaml).")
+    str,
+    typer.Option("--recipe", help="A recipe such as he or normal:std=0.02, or the file (.yaml) of a recipe or a plan."),
 ]
 Save = Annotated[Path | None, typer.Option("--save", help="Write the plan as YAML.")]
