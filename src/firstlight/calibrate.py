@@ -61,14 +61,14 @@ def correct(
     """
     if batch is None:
         raise RecipeError("recipe 'lsuv' measures a batch: give example=batch. No parameter was changed.")
-    if any(tensor.is_meta for tensor in _tensors(batch)):
-        raise RecipeError(
-            "recipe 'lsuv' measures real data, and the example is on the meta device, without any. Give example=batch. "
-            "No parameter was changed."
-        )
     if any(tensor.is_meta for tensor in model.parameters()):
         raise RecipeError(
             "recipe 'lsuv' measures a real pass, and the model is on the meta device. Give it memory first. "
+            "No parameter was changed."
+        )
+    if any(tensor.is_meta for tensor in _tensors(batch)):
+        raise RecipeError(
+            "recipe 'lsuv' measures real data, and the example is on the meta device, without any. Give example=batch. "
             "No parameter was changed."
         )
     trial = copy.deepcopy(model)
