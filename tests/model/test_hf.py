@@ -1,17 +1,21 @@
 """Models of transformers, built from their configs on the meta device: every tensor is known, none is guessed."""
 
 import importlib
+import json
+import math
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from firstlight.cli import run
 from firstlight.model.roles import read
 from firstlight.model.tensors import TensorInfo
-from firstlight.plan import plan
+from firstlight.plan import initialize, plan, verify
 
 transformers: Any = importlib.import_module("transformers")
 
@@ -165,3 +169,53 @@ def test_a_long_stack_reads_as_a_short_one() -> None:
         if info.branch is not None:
             assert layer is not None
             assert (info.branch.count, info.branch.index // 2) == (120, layer)
+
+
+def test_the_steps_in_time_of_mamba_are_those_of_its_own_code() -> None:
+    made = plan(built("mamba"), "bert:form=normal")
+    computed = [row.name for row in made if row.distribution == "recomputed"]
+    assert computed == [
+        f"backbone.layers.{i}.mixer.{name}" for i in range(4) for name in ("A_log", "D", "dt_proj.bias")
+    ]
+    with torch.device("meta"):
+        filled = initialize(BUILD["mamba"](), "bert:form=normal", seed=3)
+    assert verify(filled, made, seed=3) == ()
+    for i in range(4):  # softplus of the bias is the length of a step: 0.001 to 0.1
+        steps = nn.functional.softplus(filled.get_parameter(f"backbone.layers.{i}.mixer.dt_proj.bias").detach())
+        assert 0.0009 < float(steps.min()) < 0.01 < float(steps.max()) < 0.101
+
+
+def test_sinusoids_that_do_not_train_are_computed_and_positions_that_train_are_drawn() -> None:
+    made = plan(built("whisper"), "bert:form=normal")
+    table = "model.encoder.embed_positions.weight"
+    assert (made[table].role, made[table].distribution) == ("buffer", "recomputed")
+    drawn = made["model.decoder.embed_positions.weight"]
+    assert (drawn.role, drawn.distribution, drawn.std) == ("position", "normal", 0.02)
+    with torch.device("meta"):
+        filled = initialize(BUILD["whisper"](), "bert:form=normal", seed=3)
+    value = filled.get_parameter(table)[7, 5].item()  # position 7, sine 5 of 16
+    assert value == pytest.approx(math.sin(7 * 10000 ** (-5 / 15)), rel=1e-4)
+
+
+def test_a_model_that_is_frozen_as_a_whole_keeps_its_roles() -> None:
+    with torch.device("meta"):
+        frozen = BUILD["gpt2"]().requires_grad_(False)
+    assert [info.role for info in read(frozen)] == [info.role for info in infos("gpt2").values()]
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_the_command_plans_a_config_without_a_guess(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model: Any = built(name)
+    model.config.architectures = [type(model).__name__]
+    model.config.to_json_file(tmp_path / "config.json")
+    assert run(["plan", f"hf:{tmp_path / 'config.json'}", "--recipe", "gpt2", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert {row["found_by"] for row in rows if not row["is_buffer"]} == {"graph"}
+    assert "guess" not in {row["found_by"] for row in rows}
+    ended_by = {n for names in ends(name).values() for n in names}
+    stacks = {info.name: info.branch.count for info in infos(name).values() if info.branch is not None}
+    assert {row["name"]: row["std"] for row in rows if row["name"] in ended_by} == {
+        n: pytest.approx(0.02 / math.sqrt(stacks[n])) for n in ended_by
+    }

@@ -15,7 +15,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils.parametrize import ParametrizationList
 
 from firstlight.init.fans import fans
-from firstlight.model.names import described, is_position, part
+from firstlight.model.names import described, is_position, is_state, part
 from firstlight.model.packed import attention, recurrent, recurrent_cell
 from firstlight.model.products import convolution_fans
 from firstlight.model.use import Use
@@ -30,15 +30,17 @@ def describe(module: nn.Module, owner: str, local: str, tensor: torch.Tensor, *,
         if isinstance(module, types):
             use = rule(module, local, shape)
             if use is not None:
-                return _named(replace(use, kind=kind), owner, local)
+                return _named(replace(use, kind=kind), module, owner, local)
     if is_buffer:
         return Use("buffer")
     named = described(module, owner, local, shape)
-    return _guess(module, local, shape) if named is None else _named(named, owner, local)
+    return _guess(module, local, shape) if named is None else _named(named, module, owner, local)
 
 
-def _named(use: Use, owner: str, local: str) -> Use:
+def _named(use: Use, module: nn.Module, owner: str, local: str) -> Use:
     """Return the use with what names alone say: tables of positions, and parts of attention and feed-forward layers."""
+    if use.role == "bias" and is_state(module, owner, local):
+        return replace(use, role="state")
     if use.role == "embedding" and is_position(f"{owner}.{local}"):
         return replace(use, role="position")
     return replace(use, part=use.part or part(owner, local)) if use.is_weight else use

@@ -60,14 +60,19 @@ def is_token(local: str) -> bool:
     return bool(_TOKEN.fullmatch(local))
 
 
-def is_state(module: nn.Module, local: str) -> bool:
-    """Whether a parameter belongs to a recurrence in time that its module computes, as in Mamba."""
+def is_state(module: nn.Module, owner: str, local: str) -> bool:
+    """Whether a parameter belongs to a recurrence in time that its module computes, as in Mamba.
+
+    The bias of `dt_proj` sets the lengths of the steps in time; zeros there would make all of them 0.69.
+    """
+    if local == "bias" and owner.rpartition(".")[2] == "dt_proj":
+        return True
     return local in _STATE and any(getattr(module, name, None) is not None for name in ("A_log", "A"))
 
 
 def described(module: Any, owner: str, local: str, shape: tuple[int, ...]) -> Use | None:
     """Return the use of a parameter of a class that is not of torch.nn, or None where no convention says it."""
-    if is_state(module, local):
+    if is_state(module, owner, local):
         return Use("state")
     if is_token(local):
         return Use("token")

@@ -85,9 +85,18 @@ def read(model: nn.Module, example: Any = None, *, run: bool = True) -> tuple[Te
     infos = [_info(entry, use, where.get(id(entry.module))) for entry, use in zip(found, uses, strict=True)]
     infos = _mark_redrawn(model, infos)
     followed = follow(model, example) if run else None
-    if followed is None:
-        return tuple(infos)
-    return tuple(_by_graph(entry, info, followed) for entry, info in zip(found, infos, strict=True))
+    if followed is not None:
+        infos = [_by_graph(entry, info, followed) for entry, info in zip(found, infos, strict=True)]
+    return tuple(_fixed(found, infos))
+
+
+def _fixed(found: list[Entry], infos: list[TensorInfo]) -> list[TensorInfo]:
+    """Mark tables of positions that do not train in a model that does: their module computes them, as sinusoids."""
+    trains = any(entry.tensor.requires_grad for entry in found)
+    return [
+        replace(info, role="buffer") if trains and info.role == "position" and not entry.tensor.requires_grad else info
+        for entry, info in zip(found, infos, strict=True)
+    ]
 
 
 def _mark_redrawn(model: nn.Module, infos: list[TensorInfo]) -> list[TensorInfo]:
@@ -115,7 +124,7 @@ def _by_graph(entry: Entry, info: TensorInfo, followed: Followed) -> TensorInfo:
     if info.kind == "RNN":  # gates have names and a recurrence that single products do not show
         role = "weight" if info.role == "output-weight" else info.role
         return replace(info, role=role, before=seen.before, branch=branch, found_by="graph")
-    role = "state" if is_state(entry.module, entry.local) else seen.role
+    role = "state" if is_state(entry.module, entry.owner, entry.local) else seen.role
     weight = role in ("weight", "output-weight")
     return replace(
         info,

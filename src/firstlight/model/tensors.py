@@ -20,7 +20,7 @@ ROLES = (
     "token",  # learned vectors that stand in a sequence or ask about it: class, mask and query tokens
     "state",  # parameters of a recurrence in time that its module computes: A, dt and D of state-space layers
     "unused",  # a parameter that no operator reads
-    "buffer",  # any other buffer: computed by its module
+    "buffer",  # any other buffer, and a table of positions that does not train: computed by its module
     "unknown",
 )
 
