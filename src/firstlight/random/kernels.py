@@ -203,6 +203,14 @@ def _values(
 
 
 @njit(error_model="numpy")
+def _aligned(count: int, kind: Any) -> Array:
+    """Return room for `count` numbers of 4 bytes, from the start of a cache line, so that no store of a vector spans two."""
+    room = np.empty(count + 15, kind)
+    start = (-room.ctypes.data & 63) >> 2
+    return room[start : start + count]
+
+
+@njit(error_model="numpy")
 def _round_to_bfloat16(values: Array, out: Array) -> None:
     bits = values.view(np.uint32)
     for j in range(out.size):
@@ -237,7 +245,7 @@ def fill_float32(
     out: Array,
 ) -> None:
     """Write positions first to last of the runs, end to end, into out; run r has `length` values from starts[r]."""
-    words = np.empty((4, LANES), np.uint32)
+    words = _aligned(4 * LANES, np.uint32).reshape((4, LANES))
     at = first
     while at < last:
         index = starts[at // length] + at % length
@@ -264,7 +272,7 @@ def fill_bfloat16(
     out: Array,
 ) -> None:
     """Like fill_float32, rounded once to nearest even; out holds the bits as uint16."""
-    words, values = np.empty((4, LANES), np.uint32), np.empty(TILE, np.float32)
+    words, values = _aligned(4 * LANES, np.uint32).reshape((4, LANES)), _aligned(TILE, np.float32)
     at = first
     while at < last:
         index = starts[at // length] + at % length
