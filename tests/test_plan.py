@@ -67,7 +67,8 @@ def test_a_parameter_without_a_rule_is_an_error_before_anything_is_written() -> 
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     message = (
         r"4 of 12 parameters match no rule of recipe 'he': 'blocks\.0\.alpha' \(3,\), .*, …\. "
-        r"Use a recipe with a rule for them, or keep\('\*\.alpha'\) to leave them as they are\. No parameter was changed\."
+        r"Give example=batch, by which operators tell what they are; use a recipe with a rule for them; or "
+        r"keep\('\*\.alpha'\) to leave them as they are\. No parameter was changed\."
     )
     with pytest.raises(UnclaimedParameterError, match=message):
         initialize(model, "he")

@@ -304,3 +304,16 @@ def test_verify_names_exactly_the_tensors_that_differ() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     kept = plan(model, "he", keep="*")
     assert verify(model, kept, 9) == ()
+
+
+@pytest.mark.parametrize(
+    ("distribution", "options"), [("hadamard", {}), ("mimetic", {"factor": "f", "side": "left", "heads": 1})]
+)
+def test_a_distribution_of_matrices_refuses_a_vector_in_one_line(distribution: str, options: dict[str, Any]) -> None:
+    layer = nn.Linear(6, 4)
+    before = bits(layer)
+    weight, bias = plan(layer, "he").rows
+    edited = (weight, replace(bias, distribution=distribution, std=0.1, options=options))
+    with pytest.raises(OptionError, match=r"'bias' \(4,\): .* No parameter was changed"):
+        write(edited, layer, 0)
+    assert bits(layer) == before

@@ -344,7 +344,7 @@ def test_an_interrupt_that_a_library_swallows_is_still_one(
 
     monkeypatch.setattr(import_module("firstlight.doctor"), "find_task", swallows)
     assert run(["doctor", "mlp:depth=3,width=16"]) == 130
-    assert capsys.readouterr().err == "interrupted. No file was changed.\n"
+    assert capsys.readouterr().err == "interrupted. No file is half written.\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -291,6 +291,19 @@ def test_a_weight_norm_has_the_stated_std_in_every_row() -> None:
     assert "direction of a weight-normalised weight" in made["0.parametrizations.weight.original1"].reason
 
 
+def test_experts_that_meet_one_input_are_weights_side_by_side() -> None:
+    model = Head(Forward(lambda m, x: torch.einsum("ti,eio->teo", x, m.w), w=(4, 8, 6)), 6)
+    assert fans(seen(model, torch.randn(5, 8))["0.w"]) == ("weight", 8, 24, "bio")  # each input reaches all experts
+
+
+@pytest.mark.parametrize(("recipe", "size"), [("zeros", 0.0), ("constant:value=0.5", 0.5)])
+def test_a_weight_norm_with_a_constant_is_that_constant_and_no_nan(recipe: str, size: float) -> None:
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(8, 6))
+    model = nn.Sequential(normed, nn.Tanh(), nn.Linear(6, 2))
+    plan(model, recipe, example=X).apply(model)
+    assert normed.weight.detach().flatten().tolist() == pytest.approx([size] * 48)
+
+
 def test_a_parametrization_that_sets_the_scale_is_said() -> None:
     infos = seen(Head(nn.utils.parametrizations.spectral_norm(nn.Linear(8, 6)), 6), X)
     original = infos["0.parametrizations.weight.original"]

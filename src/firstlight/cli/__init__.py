@@ -79,7 +79,7 @@ def _run(words: Sequence[str], seen: Sequence[int], *, debug: bool) -> int:
         return leave.exit_code
     except (Exception, SystemExit) as error:
         if seen:
-            return _fail("interrupted. No file was changed.", 130)
+            return _fail("interrupted. No file is half written.", 130)
         if debug:
             raise
         usage = getattr(error, "format_message", None)  # what typer raises for wrong usage, under either of its parsers

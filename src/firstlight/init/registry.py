@@ -161,7 +161,7 @@ def _sparse(tensor: Tensor, *, std: float, seed: int, name: str, sparsity: float
 
 
 def _hadamard(tensor: Tensor, *, std: float, seed: int, name: str) -> Tensor:
-    rows, columns = tensor.shape[:2]
+    rows, columns = (*tensor.shape, 1, 1)[:2]
     filled = columns if rows > columns else 1  # entries of a row that are not zero
     size = patterns.hadamard_scale(rows, columns) * math.sqrt(filled / max(math.prod(tensor.shape[1:]), 1))
     return patterns.hadamard_(tensor, std / size if size else 0.0)
@@ -185,7 +185,7 @@ def _mimetic(
     noise: float = 0.7,
     identity: float = 0.7,
 ) -> Tensor:
-    rows, width = tensor.shape[::-1] if side == "left" else tensor.shape
+    rows, width = (*tensor.shape, 1, 1)[1::-1] if side == "left" else (*tensor.shape, 1, 1)[:2]
     gain = std / patterns.mimetic_std(width, max(rows // heads, 1), noise, identity)
     return patterns.mimetic_(
         tensor, gain, factor=factor, side=side, heads=heads, noise=noise, identity=identity, seed=seed

@@ -108,9 +108,26 @@ def _matrix(
     strides = tuple(1 if i == place and out is not None else 0 for i in range(len(result)))
     feature = labels.strided(result, strides)
     if label is None or label.ndim != rank:
-        return Geometry(fan_in, fan_out, "", None, None, feature)
+        return Geometry(fan_in, fan_out, _letters_by_size(shape, fan_in, fan_out), None, None, feature)
     letters, axis, rows = _letters(label, summed, out, shape)
     return Geometry(fan_in, fan_out, letters, axis, rows, feature)
+
+
+def _letters_by_size(shape: tuple[int, ...], fan_in: int, fan_out: int) -> str:
+    """Return what each axis of several weights side by side does, where only sizes tell, '' where they do not.
+
+    torch.einsum copies experts that meet one input into one matrix.
+
+    >>> _letters_by_size((4, 16, 64), 16, 256), _letters_by_size((4, 16, 16), 16, 64)
+    ('bio', '')
+    """
+    inputs = [axis for axis, size in enumerate(shape) if size == fan_in]
+    others = [axis for axis in range(len(shape)) if axis not in inputs]
+    if len(shape) < 3 or len(inputs) != 1 or math.prod(shape[axis] for axis in others) != fan_out:
+        return ""
+    words = ["b"] * len(shape)
+    words[inputs[0]], words[others[-1]] = "i", "o"
+    return "".join(words)
 
 
 def _letters(

@@ -30,6 +30,8 @@ def rows_of(recipe: Recipe | Composition, infos: Sequence[TensorInfo], patterns:
     choices = [_KEPT if info.name in kept else chosen[info.name] for info in infos]
     _refuse_unclaimed(infos, choices, recipe)
     choices = [_norms(info, choice, infos, chosen) for info, choice in zip(infos, choices, strict=True)]
+    normed = {info.scale_of for info in infos if info.scale_of}
+    choices = [_direction(info, c) if info.name in normed else c for info, c in zip(infos, choices, strict=True)]
     pairs = [(info, choice) for info, choice in zip(infos, choices, strict=True) if choice is not None]
     for info, choice in pairs:
         _refuse_dtype(info, choice)
@@ -66,16 +68,31 @@ def rows_fitting(given: Sequence[PlanRow], infos: Sequence[TensorInfo], patterns
 def _norms(
     info: TensorInfo, choice: Choice | None, infos: Sequence[TensorInfo], chosen: Mapping[str, Choice | None]
 ) -> Choice | None:
-    """Return for the norms of a weight's rows the value that gives the weight the std chosen for it, else the choice."""
+    """Return for the norms of a weight's rows the value that gives the weight the size chosen for it, else the choice."""
     weight = next((other for other in infos if other.name == info.scale_of), None)
     given = None if weight is None else chosen.get(weight.name)
-    if weight is None or given is None or not isinstance(given.std, float) or not given.std or choice is _KEPT:
+    size = None if given is None else _size(given)
+    if weight is None or size is None or choice is _KEPT:
         return choice
     row = math.prod(weight.shape) // max(math.prod(info.shape), 1)
-    value = given.std * math.sqrt(row)
+    value = size * math.sqrt(row)
     return constant(
-        value, f"norms of the rows of '{weight.name}': std · √{row} = {value:.4g}, so that it has std {given.std:.4g}"
+        value, f"norms of the rows of '{weight.name}': std · √{row} = {value:.4g}, so that it has std {size:.4g}"
     )
+
+
+def _direction(info: TensorInfo, choice: Choice | None) -> Choice | None:
+    """Return for a weight whose rows have norms of their own its choice, or any direction where it would have none."""
+    if choice is None or choice.std is None or _size(choice) != 0:
+        return choice
+    return Choice("normal", 1.0, f"{choice.reason}; the norms of its rows are 0, its direction must not be")
+
+
+def _size(choice: Choice) -> float | None:
+    """Return the root mean square that a choice gives a weight, None where it differs from slice to slice."""
+    if choice.distribution == "constant":
+        return abs(float(choice.options["value"]))
+    return choice.std if isinstance(choice.std, float) else None
 
 
 def _matching(patterns: Sequence[str], infos: Sequence[TensorInfo]) -> set[str]:
@@ -102,7 +119,8 @@ def _refuse_unclaimed(
         names = ", ".join(f"'{pattern}'" for pattern in dict.fromkeys(_pattern(info.name) for info in left[:3]))
         raise UnclaimedParameterError(
             f"{len(left)} of {len(infos)} parameters match no rule of recipe '{recipe}': {shown}. "
-            f"Use a recipe with a rule for them, or keep({names}) to leave them as they are. No parameter was changed."
+            "Give example=batch, by which operators tell what they are; use a recipe with a rule for them; or "
+            f"keep({names}) to leave them as they are. No parameter was changed."
         )
 
 
