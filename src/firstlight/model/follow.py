@@ -60,7 +60,7 @@ def _read(model: nn.Module, example: Any) -> tuple[Reading, tuple[Run, ...]]:
         reading, runs = _record(model, example, shrink=True)
         if not runs or not reading.unread:
             return reading, runs
-    except Exception:
+    except Exception:  # fewer blocks than the model's own code expects: the whole model is tried, and its error is told
         runs = ()
     whole, _ = _record(model, example, shrink=False)
     return whole, ()
@@ -73,7 +73,7 @@ def _record(model: nn.Module, example: Any, *, shrink: bool) -> tuple[Reading, t
     if reading.unread:  # a head that is there for training only, such as an auxiliary classifier
         try:
             training = Reading(record(copy.train(), args, kwargs))
-        except Exception:
+        except Exception:  # evaluation is what counts; what training alone would show stays unread
             return reading, runs
         for name in reading.unread & set(training.seen):
             reading.seen[name] = training.seen[name]
