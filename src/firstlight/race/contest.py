@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from firstlight.errors import DataError, MeasureError, OptionError, did_you_mean
+from firstlight.errors import OptionError, did_you_mean
 from firstlight.model.targets import load
 from firstlight.plan import Plan, initialize, plan
+from firstlight.race.fit import check_fit
 from firstlight.race.parallel import Progress, in_parallel
 from firstlight.race.result import Curve, RaceResult, RaceRow, Status
 from firstlight.race.tasks import Task
@@ -99,7 +100,7 @@ def race(
 
     rows = in_parallel(run, runs, progress)
     label = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
-    return RaceResult(data.name, label, grid, rows)
+    return RaceResult(data.name, label, grid, rows, data.digest)
 
 
 def _row(init: str, optimizer: str, lr: float, seed: int, ended: tuple[Status, Curve, float], target: float) -> RaceRow:
@@ -171,33 +172,6 @@ def _plans(model: nn.Module, starts: dict[str, Start], data: Task) -> dict[str, 
     """Return every start as a plan, and make sure that the model takes the task, before anything is trained."""
     if not starts:
         raise OptionError("no init was given. Name at least one recipe. Nothing was trained.")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise MeasureError(
-            f"{type(model).__name__} has no parameter that can learn. Unfreeze one. Nothing was trained."
-        )
     plans = {label: None if start is None else plan(model, start) for label, start in starts.items()}
-    inputs, labels = data.batch(8)
-    model.eval()
-    try:
-        with torch.enable_grad():
-            output = model(inputs)
-    except (Exception, SystemExit) as error:
-        words = " ".join(str(error).split())
-        raise MeasureError(
-            f"{type(model).__name__}.forward failed on task '{data.name}', inputs {tuple(inputs.shape)}: {words}. "
-            "Give a model that takes them. Nothing was trained."
-        ) from error
-    shape = tuple(getattr(output, "shape", ()))
-    if len(shape) != 2 or shape[0] != len(labels) or shape[1] < data.classes:
-        raise MeasureError(
-            f"{type(model).__name__} gives an output of shape {shape} on task '{data.name}', which needs "
-            f"({len(labels)}, {data.classes}) logits. Nothing was trained."
-        )
-    if not output.requires_grad:
-        raise MeasureError(
-            f"the output of {type(model).__name__} carries no gradient, so it cannot learn: forward runs under no_grad or "
-            "detaches it. Nothing was trained."
-        )
-    if data.classes < 2:
-        raise DataError(f"task '{data.name}' has {data.classes} class; there is nothing to learn. Nothing was trained.")
+    check_fit(model, data)
     return plans

@@ -44,12 +44,16 @@ class RaceRow:
 
 @dataclass(frozen=True, slots=True)
 class RaceResult:
-    """All runs of a race. grid: the learning rates tried, by optimizer, the same for every initialisation."""
+    """All runs of a race. grid: the learning rates tried, by optimizer, the same for every initialisation.
+
+    digest: of the task's data, so that results on other data are not taken for these.
+    """
 
     task: str
     model: str
     grid: dict[str, tuple[float, ...]]
     rows: tuple[RaceRow, ...]
+    digest: str = ""
 
     def __iter__(self) -> Iterator[RaceRow]:
         return iter(self.rows)
@@ -60,9 +64,10 @@ class RaceResult:
         return tuple(min((r for r in self.rows if r.init == init), key=_loss_or_worst) for init in inits)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for `json.dumps`: task, model, grid and all runs without curves."""
+        """Return plain data for `json.dumps`: task, digest, model, grid and all runs without curves."""
         return {
             "task": self.task,
+            "digest": self.digest,
             "model": self.model,
             "grid": {name: list(rates) for name, rates in self.grid.items()},
             "rows": [row.to_json() for row in self.rows],

@@ -72,8 +72,8 @@ def train(
     validate(model, task, 0, record)
     for step, (inputs, labels) in zip(range(1, schedule.steps + 1), batches(task, schedule.batch, seed), strict=False):
         update.zero_grad()
-        loss = nn.functional.cross_entropy(model(inputs), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = task.loss(model(inputs), labels)
+        torch.autograd.backward(loss)
         update.step()
         record.train.append(loss.item())
         if step % schedule.evaluate == 0 or step == schedule.steps:
@@ -110,12 +110,12 @@ def validate(model: nn.Module, task: Task, step: int, record: _Record) -> None:
     output = model(inputs)
     model.train(was_training)
     record.steps.append(step)
-    record.loss.append(nn.functional.cross_entropy(output, labels).item())
-    record.accuracy.append((output.argmax(1) == labels).float().mean().item())
+    record.loss.append(task.loss(output, labels).item())
+    record.accuracy.append(task.accuracy(output, labels).item())
 
 
 def _ended(record: _Record, task: Task, schedule: Schedule, seconds: float) -> Status | None:
-    limit = schedule.explosion * math.log(max(task.classes, 2))
+    limit = schedule.explosion * task.uninformed
     last = record.loss[-2:]
     exploded = len(record.loss) > 2 and all(loss > limit for loss in last) and record.loss[-1] >= record.loss[0]
     if not math.isfinite(record.train[-1]) or not math.isfinite(record.loss[-1]) or exploded:

@@ -2,41 +2,24 @@
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
-from torch import Tensor
 
 from firstlight.errors import DataError, OptionError, did_you_mean
+from firstlight.race.tasks.task import IGNORED, Kind, Split, Task
 
-Split = tuple[Tensor, Tensor]
+__all__ = ["IGNORED", "TASKS", "Kind", "Split", "Task", "task"]
+
 Array = np.ndarray[Any, Any]
 
 _SHARES = (0.70, 0.15)  # train, validation; the rest is the test part
 _EXAMPLES = 4  # the fewest of which each part gets one
 _LARGEST = 1e15  # of an input: its square must be far from overflow in float32
 _SEED = 20_150_206  # of the split: one for all races, apart from the seeds of the runs
-
-
-@dataclass(frozen=True)
-class Task:
-    """A classification task. Each split is (inputs, labels); inputs are standardised with the training part's numbers."""
-
-    name: str
-    train: Split
-    validation: Split
-    test: Split
-    classes: int
-
-    def batch(self, count: int = 256, *, seed: int = 0) -> Split:
-        """Return `count` training examples, or all if there are fewer, drawn without replacement."""
-        inputs, labels = self.train
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed % 2**63))[:count]
-        return inputs[order], labels[order]
 
 
 def task(name: str) -> Task:
