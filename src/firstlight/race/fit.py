@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from firstlight.errors import DataError, MeasureError
 from firstlight.race.tasks import Task
-from firstlight.race.tasks.task import logits
+from firstlight.race.tasks.base import logits
 
 _EXAMPLES = 8  # that are tried
 

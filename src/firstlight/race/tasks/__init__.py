@@ -10,7 +10,7 @@ import torch
 from numpy.lib.npyio import NpzFile
 
 from firstlight.errors import DataError, OptionError, did_you_mean
-from firstlight.race.tasks.task import IGNORED, Kind, Split, Task
+from firstlight.race.tasks.base import IGNORED, Kind, Split, Task
 
 __all__ = ["IGNORED", "TASKS", "Kind", "Split", "Task", "task"]
 
