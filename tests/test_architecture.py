@@ -14,6 +14,7 @@ LAYERS = [
     "__main__",
     "cli",
     "integrations",
+    "testing",
     "report",
     "doctor",
     "race",
@@ -98,6 +99,7 @@ def test_public_names_are_pinned() -> None:
         "plan",
         "race",
         "random",
+        "testing",
         "verify",
     }
     for name in firstlight.__all__:

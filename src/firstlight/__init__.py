@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from firstlight._version import __version__
 
 if TYPE_CHECKING:
-    from firstlight import errors, init, random
+    from firstlight import errors, init, random, testing
     from firstlight.checkpoint import Created, create
     from firstlight.diagnose import Diagnosis, Finding, diagnose
     from firstlight.doctor import Checkup, doctor
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from firstlight.recipes import Recipe
     from firstlight.signal import Signals, measure
 
-_MODULES = ("errors", "init", "random")
+_MODULES = ("errors", "init", "random", "testing")
 _HOMES = {
     "Checkup": "doctor",
     "Created": "checkpoint",
@@ -68,6 +68,7 @@ __all__ = [
     "plan",
     "race",
     "random",
+    "testing",
     "verify",
 ]
 

@@ -1,12 +1,52 @@
-"""`firstlight diagnose`: signals by layer and what is wrong; exit 0 healthy, 1 findings of severity error."""
+"""`firstlight diagnose`: signals by layer and what is wrong; exit 0 healthy, 1 findings, 2 an error or wrong usage."""
 
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from firstlight.cli.annotations import annotations
 from firstlight.cli.console import emit, prose, show
 from firstlight.cli.options import Data, Json, Seed, Target
-from firstlight.cli.show import findings_text, signals_table
+from firstlight.cli.show import signals_table
+from firstlight.errors import OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    from firstlight.diagnose import Diagnosis
+
+FORMATS = ("text", "json", "github")
+SEVERITIES = ("error", "warning", "info")  # most severe first
 
 
-def command(target: Target, data: Data = "digits", seed: Seed = 0, as_json: Json = False) -> int:
-    """Measure a network on a real batch and say what is wrong with its start."""
+def command(
+    target: Target,
+    data: Data = "digits",
+    seed: Seed = 0,
+    form: Annotated[
+        str,
+        typer.Option("--format", help="text, json, or github: lines that GitHub Actions shows as annotations."),
+    ] = "text",
+    as_json: Json = False,
+    fail_on: Annotated[
+        str, typer.Option("--fail-on", help="The mildest finding that makes the exit code 1: error, warning or info.")
+    ] = "error",
+) -> int:
+    """Measure a network on a real batch and say what is wrong with its start. Exit code: 0 healthy, 1 findings, 2 usage."""
+    form = _format(form, as_json=as_json)
+    _check("fail-on", fail_on, SEVERITIES)
+    from firstlight.testing import severities
+
+    diagnosis = _diagnosis(target, data, seed)
+    if form == "json":
+        emit({"target": target, "task": data, "seed": seed, **diagnosis.to_json()})
+    elif form == "github":
+        sys.stdout.writelines(f"{line}\n" for line in annotations(diagnosis.findings, target))
+    else:
+        _text(diagnosis)
+    return int(any(finding.severity in severities(fail_on) for finding in diagnosis.findings))
+
+
+def _diagnosis(target: str, data: str, seed: int) -> "Diagnosis":
     from firstlight.diagnose import diagnose
     from firstlight.doctor import BATCH
     from firstlight.model.targets import load
@@ -19,10 +59,26 @@ def command(target: Target, data: Data = "digits", seed: Seed = 0, as_json: Json
     if found.init is not None:
         initialize(model, found.init, seed=seed)
     inputs, labels = examples.batch(BATCH, seed=seed)
-    diagnosis = diagnose(model, inputs, target=labels)
-    if as_json:
-        emit({"target": target, "task": data, "seed": seed, **diagnosis.to_json()})
-    else:
-        show(signals_table(diagnosis.signals), "signals by layer")
-        prose("\n" + (findings_text(diagnosis.findings) or "healthy: nothing was found wrong with this start"))
-    return 0 if diagnosis.healthy else 1
+    return diagnose(model, inputs, target=labels)
+
+
+def _text(diagnosis: "Diagnosis") -> None:
+    from firstlight.report.text import findings_text
+
+    show(signals_table(diagnosis.signals), "signals by layer")
+    prose("\n" + (findings_text(diagnosis.findings) or "healthy: nothing was found wrong with this start"))
+
+
+def _format(form: str, *, as_json: bool) -> str:
+    _check("format", form, FORMATS)
+    if as_json and form not in ("text", "json"):
+        raise OptionError(f"--json and --format {form} ask for two formats. Give one of them. Nothing was run.")
+    return "json" if as_json else form
+
+
+def _check(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise OptionError(
+            f"--{option} {value}: there is no such value. Choose {', '.join(choices)}.{did_you_mean(value, choices)} "
+            "Nothing was run."
+        )

@@ -8,7 +8,7 @@ import typer
 
 from firstlight.cli.console import emit, progress, prose, show
 from firstlight.cli.options import Data, Force, Json, Seed, Steps, Target
-from firstlight.cli.show import findings_text, grid_text, race_table
+from firstlight.cli.show import grid_text, race_table
 from firstlight.files import check_writable
 
 
@@ -26,6 +26,7 @@ def command(
     check_writable(output, force=force)
     from firstlight import report
     from firstlight.doctor import doctor
+    from firstlight.report.text import findings_text
 
     report.check_language(lang)
     with progress() as tell:

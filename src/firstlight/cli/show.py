@@ -1,4 +1,4 @@
-"""Tables and findings as text, shared by the commands that print them."""
+"""Tables as text, shared by the commands that print them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,30 +8,9 @@ from firstlight.cli.console import number
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from firstlight.diagnose import Finding
     from firstlight.plan import Plan
     from firstlight.race import RaceRow
     from firstlight.signal import Signals
-
-_SHOWN = 3
-
-
-def finding_lines(finding: "Finding") -> list[str]:
-    """Return a finding as lines: what and where, the evidence, the cause, the remedy."""
-    shown = ", ".join(finding.where[:_SHOWN])
-    more = f" and {len(finding.where) - _SHOWN} more" if len(finding.where) > _SHOWN else ""
-    evidence = ", ".join(f"{name} = {value:.4g}" for name, value in finding.evidence.items())
-    return [
-        f"{finding.severity}: {finding.kind} in {shown}{more}",
-        f"  evidence: {evidence}",
-        f"  cause: {finding.cause}",
-        f"  remedy: {finding.remedy}",
-    ]
-
-
-def findings_text(findings: "Sequence[Finding]") -> str:
-    """Return findings as text, most severe first."""
-    return "\n".join(line for finding in findings for line in finding_lines(finding))
 
 
 def plan_text(plan: "Plan") -> str:
