@@ -2,6 +2,7 @@
 
 from firstlight.recipes import (  # noqa: F401 (registers them)
     adapters,
+    auto,
     deep,
     edge_of_chaos,
     isometry,
