@@ -12,7 +12,7 @@ SICK = "mlp:depth=30,width=64,act=tanh,init=torch-default"
 
 @pytest.fixture(scope="module")
 def checkup() -> fl.Checkup:
-    return fl.doctor(SICK, lrs={"sgd": [0.003], "adam": [0.0005, 0.002]}, steps=80)
+    return fl.doctor(SICK, lrs={"momentum": [0.003], "adam": [0.0005, 0.002]}, steps=80)
 
 
 def test_the_sick_network_is_diagnosed_and_mended(checkup: fl.Checkup) -> None:

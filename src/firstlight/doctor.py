@@ -12,9 +12,9 @@ from firstlight.model.targets import load
 from firstlight.plan import Plan, initialize, plan
 from firstlight.race import INITS, RaceResult, RaceRow, race
 from firstlight.race.contest import Start
+from firstlight.race.record import Schedule
 from firstlight.race.tasks import Task
 from firstlight.race.tasks import task as find_task
-from firstlight.race.train import Schedule
 
 PRESCRIPTION = "prescription"
 AS_BUILT = "as-built"
@@ -86,7 +86,7 @@ def doctor(
     task: str | Task = "digits",
     *,
     seed: int = 0,
-    optimizers: Sequence[str] = ("sgd", "adam"),
+    optimizers: Sequence[str] = ("momentum", "adam"),
     lrs: Mapping[str, Sequence[float]] | Sequence[float] | None = None,
     steps: int = Schedule.steps,
     progress: Progress | None = None,

@@ -156,7 +156,7 @@ def test_doctor_proves_and_reports(capsys: pytest.CaptureFixture[str]) -> None:
     assert (found["before"]["healthy"], found["after"]["healthy"]) == (False, True)
     assert Path(found["report"]).read_text(encoding="utf-8").count("処方") > 3
     text = out(capsys, "doctor", target, "--steps", "20", "--force")
-    for words in ("vanishing-gradient", "gone: ", "prescription", "of learning rates sgd", "report: report.html"):
+    for words in ("vanishing-gradient", "gone: ", "prescription", "of learning rates momentum", "report: report.html"):
         assert words in text
 
 
@@ -328,7 +328,7 @@ def test_an_interrupt_leaves_nothing_and_exits_130(
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(import_module("firstlight.race.contest"), "train", interrupted)
+    monkeypatch.setattr(import_module("firstlight.race.jobs"), "train_batch", interrupted)
     assert run(["doctor", "mlp:depth=3,width=16"]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not (folder / "report.html").exists()

@@ -17,7 +17,7 @@ SMALL = "mlp:depth=4,width=32,act=tanh"
 
 
 def one(init: Any = "xavier", **options: Any) -> Any:
-    settings: dict[str, Any] = {"model": SMALL, "optimizers": ["sgd"], "lrs": [0.02], "steps": 60} | options
+    settings: dict[str, Any] = {"model": SMALL, "optimizers": ["momentum"], "lrs": [0.02], "steps": 60} | options
     return fl.race("digits", {"it": init} if not isinstance(init, list) else init, **settings)
 
 
@@ -92,7 +92,7 @@ def test_patience_and_budget_end_a_run() -> None:
         seed=0,
         schedule=Schedule(evaluate=1),
     )
-    assert (stale[0], len(stale[1].train_loss)) == ("early-stopped", Schedule.patience)
+    assert (stale.status, len(stale.record.train)) == ("early-stopped", Schedule.patience)
     rushed = train(
         nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
         data,
@@ -101,7 +101,7 @@ def test_patience_and_budget_end_a_run() -> None:
         seed=0,
         schedule=Schedule(budget=1e-9),
     )
-    assert rushed[0] == "budget"
+    assert rushed.status == "budget"
 
 
 def digits_net() -> nn.Sequential:
@@ -122,8 +122,11 @@ class Closed(nn.Module):
 def test_progress_is_told_and_threads_are_put_back() -> None:
     told: list[tuple[int, int, str]] = []
     threads = torch.get_num_threads()
-    one(["he", "zeros"], steps=2, progress=lambda *news: told.append(news))
+    one(["he", "zeros"], steps=2, program="loop", progress=lambda *news: told.append(news))
     assert [news[:2] for news in told] == [(0, 2), (1, 2), (2, 2)]
+    told.clear()
+    one(["he", "zeros"], steps=2, program="batched", progress=lambda *news: told.append(news))
+    assert told == [(0, 2, ""), (2, 2, "2 runs")]
     assert torch.get_num_threads() == threads
 
 
@@ -131,8 +134,8 @@ def test_results_are_plain_json() -> None:
     data = json.loads(json.dumps(one(steps=3).to_json(), allow_nan=False))
     row = data["rows"][0]
     names = "init optimizer lr seed status steps seconds steps_to_target final_loss best_validation_loss final_accuracy"
-    assert set(row) == set(names.split())
-    assert data["grid"] == {"sgd": [0.02]}
+    assert set(row) == {*names.split(), "seconds_to_target", "best_accuracy", "area"}
+    assert data["grid"] == {"momentum": [0.02]}
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def command(
         result = race(
             task,
             init or INITS,
-            optimizer or ("sgd", "adam"),
+            optimizer or ("momentum", "adam"),
             model=model,
             seeds=seeds,
             lrs=lr,

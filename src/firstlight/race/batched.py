@@ -1,0 +1,249 @@
+"""Many runs of one architecture as one program: stacked weights, `torch.func.vmap` over them, torch's optimizers on rows.
+
+The gradient of the sum of all runs' losses with respect to a run's weights is the gradient of that run's loss, so one backward
+pass serves all. The weights of a run are a row of one matrix; neighbouring rows with the same optimizer and learning rate are
+one tensor to torch's optimizer, which is elementwise and does not mind. A run that ends leaves the matrix.
+"""
+
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from firstlight.race.optimizers import Optimizer, factor, make, set_rate
+from firstlight.race.record import Ended, Record, Schedule, due, ending
+from firstlight.race.result import Status
+from firstlight.race.tasks import Task
+from firstlight.race.train import SLICE, labelled, orders
+
+Tensors = dict[str, Tensor]
+Cell = tuple[str, float]
+
+
+class Stack:
+    """Copies of a model side by side: row r of every tensor belongs to copy r. `model` lends its code, not its values."""
+
+    def __init__(self, model: nn.Module, states: Sequence[Mapping[str, Tensor]]) -> None:
+        self.model = model
+        self.shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+        rows = [torch.cat([state[name].reshape(-1) for name in self.shapes]) for state in states]
+        self.flat = torch.stack(rows)
+        fixed = [name for name in states[0] if name not in self.shapes]
+        self.fixed: Tensors = {name: torch.stack([state[name] for state in states]) for name in fixed}
+        self._cut()
+
+    def _cut(self) -> None:
+        self.gradient = torch.zeros_like(self.flat)
+        self.weights = {name: view.requires_grad_() for name, view in self._views(self.flat).items()}
+        self.gradients = list(self._views(self.gradient).values())
+
+    def _views(self, rows: Tensor) -> Tensors:
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        parts = torch.split(rows, sizes, dim=1)
+        return {name: part.view(-1, *self.shapes[name]) for name, part in zip(self.shapes, parts, strict=True)}
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all copies but these."""
+        self.flat = self.flat[rows]
+        self.fixed = {name: value[rows] for name, value in self.fixed.items()}
+        self._cut()
+
+    def losses(self, task: Task, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return each copy's loss, in training mode, on inputs and targets of its own (first axis)."""
+        self.model.train()
+
+        def one(weights: Tensors, fixed: Tensors, x: Tensor, y: Tensor) -> Tensor:
+            return task.loss(functional_call(self.model, {**weights, **fixed}, (x,)), y)
+
+        found: Tensor = vmap(one)(self.weights, self.fixed, inputs, targets)
+        return found
+
+    def backward(self, losses: Tensor) -> None:
+        """Write the gradient of each copy's loss into its row of `gradient`."""
+        found = torch.autograd.grad(losses.sum(), list(self.weights.values()))
+        torch._foreach_copy_(self.gradients, found)
+
+    @torch.no_grad()
+    def scores(self, task: Task, rows: Tensor) -> tuple[list[float], list[float]]:
+        """Return the validation losses and accuracies of some copies, in evaluation mode."""
+        self.model.eval()
+        weights = {name: value[rows] for name, value in self._views(self.flat).items()}
+        fixed = {name: value[rows] for name, value in self.fixed.items()}
+
+        def one(weights: Tensors, fixed: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            output = functional_call(self.model, {**weights, **fixed}, (x,))
+            return task.loss(output, y), task.accuracy(output, y)
+
+        sums, total = torch.zeros(2, len(rows), dtype=torch.float64), 0
+        inputs, targets = task.validation
+        for x, y in zip(torch.split(inputs, SLICE), torch.split(targets, SLICE), strict=True):
+            if count := labelled(y):
+                loss, accuracy = vmap(one, in_dims=(0, 0, None, None))(weights, fixed, x, y)
+                sums += count * torch.stack([loss, accuracy]).double().cpu()
+                total += count
+        loss, accuracy = (sums / total).float()
+        return loss.tolist(), accuracy.tolist()
+
+
+@dataclass(slots=True)
+class _Block:
+    """Neighbouring rows of a stack with one optimizer and one learning rate."""
+
+    name: str
+    lr: float
+    rows: Tensor
+    optimizer: Optimizer
+
+    def state(self) -> dict[str, Any]:
+        """Return what the optimizer remembers of the rows; empty before the first step."""
+        found: dict[str, Any] = self.optimizer.state[self.rows]
+        return found
+
+
+class Updates:
+    """Torch's optimizers over the rows of a stack. cells: (optimizer, learning rate) of each row, equal ones together."""
+
+    def __init__(self, stack: Stack, cells: Sequence[Cell]) -> None:
+        self.blocks: list[_Block] = []
+        self._end = 0
+        for (name, lr), members in groupby(cells):
+            self._add(stack, name, lr, len(list(members)))
+
+    def _add(self, stack: Stack, name: str, lr: float, count: int) -> _Block:
+        rows = slice(self._end, self._end + count)
+        block = stack.flat[rows]
+        block.grad = stack.gradient[rows]
+        self.blocks.append(_Block(name, lr, block, make(name, [{"params": [block], "lr": lr}])))
+        self._end += count
+        return self.blocks[-1]
+
+    def step(self, rate: float) -> None:
+        """Take a step with every learning rate multiplied by `rate`."""
+        for block in self.blocks:
+            set_rate(block.optimizer, rate)
+            block.optimizer.step()
+
+    def keep(self, stack: Stack, rows: Tensor) -> None:
+        """Follow a stack of which only these rows are left; what the optimizers remember of them stays."""
+        old, self.blocks, self._end, first = self.blocks, [], 0, 0
+        for block in old:
+            inside = rows[(rows >= first) & (rows < first + len(block.rows))] - first
+            first += len(block.rows)
+            if len(inside):
+                state, shape = block.state(), block.rows.shape
+                new = self._add(stack, block.name, block.lr, len(inside))
+                new.state().update({k: v[inside] if v.shape == shape else v for k, v in state.items()})
+
+
+def train_batch(
+    model: nn.Module,
+    states: Sequence[Mapping[str, Tensor]],
+    task: Task,
+    *,
+    cells: Sequence[Cell],
+    seeds: Sequence[int],
+    schedule: Schedule,
+    stop: threading.Event | None = None,
+) -> list[Ended]:
+    """Train a copy of `model` from each state, all in step, and return how each run ended, in the order of states.
+
+    Every copy sees what `train` would show it: the batches of its seed in their order, the same loss, the same optimizer.
+    The seconds of a run are its share of the time that the batch took while it was in it.
+
+    Args:
+        model: lends its code; its own values are not touched.
+        states: parameters and buffers by name, one mapping a run.
+        cells: the optimizer and learning rate of each run, equal ones side by side.
+        seeds: of the order of batches, one a run.
+        stop: when set, every run ends as 'budget'.
+    """
+    batch = _Batch(Stack(model, states), task, cells, seeds, schedule)
+    batch.validate(list(range(len(states))))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+        for step in range(1, schedule.steps + 1):
+            batch.step(step)
+            batch.settle(step, halt=stop is not None and stop.is_set())
+            if not batch.left:
+                break
+    return [run.ended() for run in batch.runs]
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run of a batch: its record, its share of the time, and, once it has ended, how."""
+
+    record: Record = field(default_factory=Record)
+    seconds: float = 0.0
+    status: Status | None = None
+
+    def ended(self) -> Ended:
+        return Ended(self.status or "finished", self.record, self.seconds)
+
+
+class _Batch:
+    """The state of a batch. left: the numbers of the runs that are in the stack, in the order of its rows."""
+
+    def __init__(
+        self, stack: Stack, task: Task, cells: Sequence[Cell], seeds: Sequence[int], schedule: Schedule
+    ) -> None:
+        self.stack, self.task, self.schedule = stack, task, schedule
+        self.updates = Updates(stack, cells)
+        self.runs = [_Run() for _ in cells]
+        self.left = list(range(len(cells)))
+        kinds = sorted(set(seeds))
+        self.orders = [orders(len(task.train[1]), schedule.batch, seed) for seed in kinds]
+        self.seed_of = torch.tensor([kinds.index(seed) for seed in seeds])
+        self.clock = time.perf_counter()
+
+    def _lap(self) -> None:
+        now = time.perf_counter()
+        for number in self.left:
+            self.runs[number].seconds += (now - self.clock) / len(self.left)
+        self.clock = now
+
+    def step(self, step: int) -> None:
+        """Train every run that is left for one step."""
+        chosen = torch.stack([next(order) for order in self.orders])[self.seed_of[self.left]]
+        inputs, targets = self.task.train
+        losses = self.stack.losses(self.task, inputs[chosen], targets[chosen])
+        self.stack.backward(losses)
+        self.updates.step(factor(step, self.schedule))
+        for number, loss in zip(self.left, losses.tolist(), strict=True):
+            self.runs[number].record.train.append(loss)
+        self._lap()
+
+    def validate(self, rows: list[int]) -> None:
+        """Validate the runs in these rows of the stack."""
+        losses, accuracies = self.stack.scores(self.task, torch.tensor(rows))
+        self._lap()
+        for row, loss, accuracy in zip(rows, losses, accuracies, strict=True):
+            run = self.runs[self.left[row]]
+            run.record.validated(loss, accuracy, run.seconds)
+
+    def settle(self, step: int, *, halt: bool) -> None:
+        """Validate where it is due, and let the runs that have to end leave."""
+        if due(step, self.schedule):
+            self.validate(list(range(len(self.left))))
+        for number in self.left:
+            run = self.runs[number]
+            run.status = ending(run.record, self.schedule, self.task.uninformed, run.seconds)
+            run.status = "budget" if halt else run.status
+        leaving = [row for row, number in enumerate(self.left) if self.runs[number].status]
+        if not leaving:
+            return
+        if not due(step, self.schedule):
+            self.validate(leaving)
+        staying = [row for row in range(len(self.left)) if row not in set(leaving)]
+        self.left = [self.left[row] for row in staying]
+        if staying:
+            rows = torch.tensor(staying)
+            self.stack.keep(rows)
+            self.updates.keep(self.stack, rows)

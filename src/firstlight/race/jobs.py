@@ -1,0 +1,114 @@
+"""Jobs: the runs of a race cut into pieces that one worker does in one go, the same pieces whoever does them."""
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from firstlight.race.batched import train_batch
+from firstlight.race.question import Question, Run
+from firstlight.race.result import RaceRow
+from firstlight.race.train import train
+
+LARGEST = 32  # runs of a batch: more gain nothing, and fewer spread over more workers
+_FEWEST = 8  # runs of a batch below which it is not cut in two for the sake of a second worker
+_MEMORY = 2**30  # bytes of a batch: weights, gradients, what optimizers remember, and what backward needs
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Runs that one worker does in one go: as one program, or one after another."""
+
+    runs: tuple[Run, ...]
+    batched: bool
+
+    @property
+    def label(self) -> str:
+        """What is told of the job when it is done."""
+        first = self.runs[0]
+        return f"{len(self.runs)} runs" if self.batched else f"{first.init}, {first.optimizer} {first.lr:g}"
+
+
+def cut(runs: Sequence[Run], *, batched: bool, bytes_a_run: int = 0) -> list[Job]:
+    """Return the jobs of these runs: alone, or in batches of nearly equal size with the runs of a seed together.
+
+    How they are cut depends on the runs and the model alone, so that any number of workers, here or elsewhere, does the same.
+
+    Example:
+        >>> jobs = cut([Run("he", "adam", 0.1, seed) for seed in range(100)], batched=True)
+        >>> [len(job.runs) for job in jobs]
+        [25, 25, 25, 25]
+    """
+    if not batched:
+        return [Job((run,), batched=False) for run in runs]
+    most = max(1, min(LARGEST, _MEMORY // max(1, bytes_a_run)))
+    pieces = max(math.ceil(len(runs) / most), min(2, len(runs) // _FEWEST), 1)
+    ordered = sorted(runs, key=lambda run: run.seed)
+    edges = [len(runs) * piece // pieces for piece in range(pieces + 1)]
+    return [Job(tuple(ordered[a:b]), batched=True) for a, b in pairwise(edges)]
+
+
+def execute(question: Question, job: Job, stop: threading.Event | None = None) -> list[RaceRow]:
+    """Do a job and return its rows, in the order of its runs; when `stop` is set the runs end as 'budget'."""
+    if job.batched:
+        return _together(question, job.runs, stop)
+    rows = []
+    for run in job.runs:
+        model = question.start(run.init, run.seed)
+        ended = train(
+            model,
+            question.task,
+            optimizer=run.optimizer,
+            lr=run.lr,
+            seed=run.seed,
+            schedule=question.schedule,
+            stop=stop,
+        )
+        rows.append(question.row(run, ended))
+    return rows
+
+
+def _together(question: Question, runs: Sequence[Run], stop: threading.Event | None) -> list[RaceRow]:
+    starts: dict[tuple[str, int], dict[str, Tensor]] = {(run.init, run.seed): {} for run in runs}
+    model = None
+    for init, seed in starts:
+        model = question.start(init, seed)
+        starts[init, seed] = tensors(model)
+    assert model is not None
+    order = sorted(range(len(runs)), key=lambda i: (runs[i].optimizer, runs[i].lr))
+    ended = train_batch(
+        model,
+        [starts[runs[i].init, runs[i].seed] for i in order],
+        question.task,
+        cells=[(runs[i].optimizer, runs[i].lr) for i in order],
+        seeds=[runs[i].seed for i in order],
+        schedule=question.schedule,
+        stop=stop,
+    )
+    rows = {i: question.row(runs[i], end) for i, end in zip(order, ended, strict=True)}
+    return [rows[i] for i in range(len(runs))]
+
+
+def tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a model by name; of those that are tied, the first."""
+    found = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return found | dict(model.named_buffers())
+
+
+def footprint(model: nn.Module, question: Question) -> int:
+    """Return roughly how many bytes one run of the model takes: four times its weights, and what backward needs."""
+    saved = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal saved
+        saved += tensor.numel() * tensor.element_size()
+        return tensor
+
+    inputs, targets = question.task.batch(question.schedule.batch)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        question.task.loss(model(inputs), targets)
+    return saved + 4 * sum(p.numel() * p.element_size() for p in model.parameters())
