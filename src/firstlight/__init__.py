@@ -1,7 +1,7 @@
 """firstlight gives a neural network a good start, and proves it. The public names; each loads when first used.
 
-Loading late keeps `firstlight --help` instant. `plan`, `diagnose`, `race` and `doctor` are functions that share their
-name with the module they live in, so importing such a module must not put the module in the function's place.
+Loading late keeps `firstlight --help` instant. `plan`, `diagnose`, `race`, `doctor` and others are functions that share
+their name with the module they live in, so importing such a module must not put the module in the function's place.
 """
 
 import sys
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from firstlight.plan import Plan, initialize, keep, plan, verify
     from firstlight.race import RaceResult, race
     from firstlight.recipes import Recipe
-    from firstlight.signal import Signals, measure
+    from firstlight.signal.measure import measure
+    from firstlight.signal.predict import predict
+    from firstlight.signal.table import Signals
 
 _MODULES = ("errors", "init", "random", "testing")
 _HOMES = {
@@ -41,6 +43,7 @@ _HOMES = {
     "keep": "plan",
     "measure": "signal",
     "plan": "plan",
+    "predict": "signal",
     "race": "race",
     "verify": "plan",
 }
@@ -66,6 +69,7 @@ __all__ = [
     "keep",
     "measure",
     "plan",
+    "predict",
     "race",
     "random",
     "testing",

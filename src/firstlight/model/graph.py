@@ -5,7 +5,7 @@ of memory that was written to meanwhile reads the write too. What the operators 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -71,15 +71,26 @@ class Graph:
     returned: list[Value]
 
 
-def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Graph:
-    """Return the operators of one call of the model. Whatever forward raises passes through."""
+ValueOf = Callable[[Tensor], Value]
+
+
+def record(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    within: Callable[[ValueOf], AbstractContextManager[object]] = lambda _: nullcontext(),
+) -> Graph:
+    """Return the operators of one call of the model. Whatever forward raises passes through.
+
+    within: given a function that says which value a tensor holds now, returns what the call is to run in.
+    """
     recorder = _Recorder()
     for source, named in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for name, tensor in named:
             recorder.value(tensor, source="parameter" if source == "parameter" else "buffer", name=name)
     for tensor in tensors((args, kwargs)):
         recorder.value(tensor, source="input")
-    with torch.no_grad(), _slow_attention(), _owners(model, recorder), recorder:
+    with torch.no_grad(), _slow_attention(), _owners(model, recorder), within(recorder.value), recorder:
         output = model(*args, **kwargs)
     named_values = {value.name: value for value in recorder.values if value.name}
     returned = [recorder.value(tensor) for tensor in tensors(output)]

@@ -2,6 +2,7 @@
 
 from firstlight.signal.measure import measure
 from firstlight.signal.plot import figure
+from firstlight.signal.predict import predict
 from firstlight.signal.table import SignalRow, Signals
 
-__all__ = ["SignalRow", "Signals", "figure", "measure"]
+__all__ = ["SignalRow", "Signals", "figure", "measure", "predict"]

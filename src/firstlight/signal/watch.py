@@ -114,9 +114,9 @@ class _Functions(TorchFunctionMode):
 
 
 @contextmanager
-def watching(model: nn.Module) -> Iterator[Watch]:
+def watching(model: nn.Module, watch: Watch | None = None) -> Iterator[Watch]:
     """Watch the modules and functions that run inside the context; no hook stays behind."""
-    watch = Watch()
+    watch = Watch() if watch is None else watch
     leaf_names = {name for name, _ in leaves(model)}
     handles = []
     try:

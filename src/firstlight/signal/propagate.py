@@ -1,0 +1,117 @@
+"""Sweeps over the operator graph: kernels of all values forward, kernels of gradients back."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from firstlight.model import labels
+from firstlight.model.graph import Graph, Node, Value
+from firstlight.signal.kernel import Kernel, random
+from firstlight.signal.rules import BACKWARD, FORWARD
+from firstlight.signal.rules.sampled import fold, sampled, sampled_backward
+from firstlight.signal.rules.table import Run, State
+from firstlight.signal.rules.views import pieces_backward
+
+_SLICES = labels.NARROWING
+
+
+def forward(graph: Graph, start: Mapping[Value, State], orthogonal: set[Value]) -> Run:
+    """Return the states of all values, from those of parameters, buffers and inputs."""
+    run = Run(dict(start), orthogonal=set(orthogonal))
+    run.weights = {value for value in graph.named.values() if value.source == "parameter"}
+    for node in graph.nodes:
+        made = _step(run, node)
+        for out, state in zip(node.outputs, made, strict=False):
+            run.states[out] = state
+        _follow_weights(run, node)
+    return run
+
+
+def _step(run: Run, node: Node) -> Sequence[State]:
+    if node.op == "join":
+        return [_join(run, node)]
+    if node.op.startswith("empty") or node.op == "new_empty":
+        return [State(made=random(out.shape, 0.0)) for out in node.outputs]
+    folded = fold(run, node)
+    if folded is not None:
+        return folded
+    rule = FORWARD.get(node.op)
+    if rule is None:
+        return sampled(run, node)
+    made = rule(run, node)
+    return [made] if isinstance(made, State) else made
+
+
+def _join(run: Run, node: Node) -> State:
+    """A tensor parts of which were written over: the last write where it covers all, else shares of the power."""
+    last = node.inputs[-1]
+    if last.shape == node.out.shape:
+        return run.state(last)
+    made = run.kernel(node.inputs[0])
+    whole = max(_count(node.out), 1)
+    second = made.second
+    for part in node.inputs[1:]:
+        share = min(_count(part) / whole, 1.0)
+        second = second * (1 - share) + run.kernel(part).second * share
+    run.sampled["join"] = run.sampled.get("join", 0) + 1
+    return State(made=random(node.out.shape, second), sampled=True)
+
+
+def _count(value: Value) -> int:
+    count = 1
+    for size in value.shape:
+        count *= size
+    return count
+
+
+def _follow_weights(run: Run, node: Node) -> None:
+    """A value made of weights alone is a weight."""
+    inputs = [value for value in node.inputs if value.floating]
+    weights = [value for value in inputs if value in run.weights]
+    if not weights or any(value not in run.weights and run.known(value) is None for value in inputs):
+        return
+    run.weights.update(node.outputs)
+    if len(weights) == 1 and weights[0] in run.orthogonal and (node.op in labels.VIEWS or node.op in labels.COPIES):
+        run.orthogonal.update(node.outputs)
+
+
+def backward(run: Run, graph: Graph, start: Mapping[Value, Kernel]) -> None:
+    """Fill the gradients of all values, from those of the outputs."""
+    for value, gradient in start.items():
+        run.push(value, gradient)
+    for node in reversed(graph.nodes):
+        found = [run.gradients.get(out) for out in node.outputs]
+        if all(gradient is None for gradient in found) or all(_passed(run, out) for out in node.outputs):
+            continue
+        _back(run, node, found)
+
+
+def _passed(run: Run, out: Value) -> bool:
+    """Whether a gradient went to what the value is a function of already, or nothing is behind the value."""
+    state = run.state(out)
+    return state.known is not None or state.root is not None
+
+
+def _back(run: Run, node: Node, gradients: list[Kernel | None]) -> None:
+    if node.op in _SLICES or node.op == "slice":
+        pieces_backward(run, node, gradients)
+        return
+    if node.op == "join":
+        _unjoin(run, node, gradients)
+        return
+    rule: Callable[[Run, Node, Kernel], None] | None = BACKWARD.get(node.op)
+    if rule is None or gradients[0] is None:
+        if node.op not in FORWARD or gradients[0] is not None:
+            sampled_backward(run, node, gradients)
+        return
+    rule(run, node, gradients[0])
+
+
+def _unjoin(run: Run, node: Node, gradients: list[Kernel | None]) -> None:
+    gradient = gradients[0]
+    last = node.inputs[-1]
+    if gradient is None:
+        return
+    if last.shape == node.out.shape:
+        run.push(last, gradient)
+        return
+    for value in node.inputs:
+        run.push(value, random(value.shape, gradient.second))

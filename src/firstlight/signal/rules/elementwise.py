@@ -1,0 +1,230 @@
+"""Rules for functions of single elements, and for sums and products of two tensors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstlight.model.graph import Node, Value
+from firstlight.signal.dual import Function, transformed
+from firstlight.signal.kernel import Kernel, constant, product, random, total
+from firstlight.signal.rules.reductions import summed_to
+from firstlight.signal.rules.table import Run, State, argument, backward, forward
+
+UNARY = (
+    "relu gelu silu sigmoid tanh elu celu selu leaky_relu softplus softsign hardtanh hardsigmoid hardswish hardshrink "
+    "softshrink mish log_sigmoid_forward logsigmoid tanhshrink relu6 exp exp2 expm1 log log1p log2 log10 sqrt rsqrt square "
+    "reciprocal pow abs neg sin cos tan sinh cosh asin acos atan asinh acosh atanh erf erfc sinc sign sgn clamp clamp_min "
+    "clamp_max threshold positive round floor ceil trunc frac nan_to_num logit special_expit prelu _prelu_kernel"
+)
+BINARY = "add sub rsub mul div"
+SAME = "clone _to_copy contiguous lift_fresh lift_fresh_copy detach alias copy_to to type_as positive"
+
+
+def scalar(run: Run, value: Any) -> float | None:
+    """Return the number that an argument is, or that a known tensor holds everywhere."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    known = run.known(value)
+    if known is not None and known.numel() == 1:
+        return float(known)
+    return None
+
+
+def _function(node: Node, place: int) -> Function:
+    """Return an operator as a function of one of its positional arguments."""
+    func: Callable[..., Any] = node.func
+
+    def apply(x: Tensor) -> Tensor:
+        args = [x.clone() if i == place else arg for i, arg in enumerate(node.args)]
+        made = func(*args, **node.kwargs)
+        first: Tensor = made[0] if isinstance(made, tuple) else made
+        return first
+
+    return apply
+
+
+def _composed(run: Run, value: Value, outer: Function) -> State:
+    state = run.state(value)
+    if state.root is None or state.function is None:
+        return State(root=value, function=outer)
+    inner = state.function
+    return State(root=state.root, function=lambda x: outer(inner(x)))
+
+
+@forward(UNARY)
+def unary(run: Run, node: Node) -> State:
+    """Note the function; its kernel is made when asked for."""
+    value = node.inputs[0]
+    if "prelu" in node.op:
+        slopes = run.kernel(node.inputs[1])
+        slope = float(slopes.mean.mean())
+        return _composed(run, value, lambda x: torch.nn.functional.leaky_relu(x, slope))
+    if node.op == "pow" and not isinstance(node.args[0], Value):
+        return _composed(run, value, _function(node, 1))
+    if node.op in ("cos", "sin") and run.kernel(value).variances().mean() > 10:  # all phases alike
+        return State(made=random(value.shape, 0.5))
+    return _composed(run, value, _function(node, 0))
+
+
+@forward(SAME)
+def same(run: Run, node: Node) -> State:
+    """A copy is what it was."""
+    state = run.state(node.inputs[0])
+    if state.known is not None:
+        return State(known=state.known)
+    made = _composed(run, node.inputs[0], lambda x: x)
+    made.allowed, made.mean_of = state.allowed, state.mean_of
+    return made
+
+
+@forward(BINARY)
+def binary(run: Run, node: Node) -> State:
+    """A function of one tensor where both are made of the same one or one is a number; else the two are independent."""
+    a, b = node.args[0], node.args[1]
+    alpha = float(node.kwargs.get("alpha", node.args[2] if len(node.args) > 2 else 1))
+    left, right = scalar(run, a), scalar(run, b)
+    act = _ACTS[node.op]
+    if right is not None and left is None and a.shape == node.out.shape:
+        return _with_mask(run, a, _composed(run, a, lambda x: act(x, right, alpha)))
+    if left is not None and right is None and b.shape == node.out.shape:
+        return _composed(run, b, lambda x: act(left, x, alpha))
+    if left is not None or right is not None:
+        a, b = _spread_numbers(run, a), _spread_numbers(run, b)
+        return State(made=_meet(node, a, b, alpha))
+    if a.shape == b.shape and _root(run, a) is _root(run, b):
+        f, g = _to_root(run, a), _to_root(run, b)
+        return State(root=_root(run, a), function=lambda x: act(f(x), g(x), alpha))
+    return _meeting(run, node, a, b, alpha)
+
+
+def _meeting(run: Run, node: Node, a: Value, b: Value, alpha: float) -> State:
+    mean_of = run.state(b).mean_of
+    if node.op == "sub" and mean_of is not None and mean_of[0] is a and alpha == 1:
+        from firstlight.signal.rules.norms import centred
+
+        return State(made=centred(run.kernel(a), [x for dim in mean_of[1] for x in run.kernel(a).axes(dim)]))
+    for signal, mask in ((a, b), (b, a)):
+        known = run.known(mask)
+        if node.op == "add" and known is not None and known.ndim >= 2 and bool((known < -1e4).any()):
+            allowed = known.reshape(-1, *known.shape[-2:])[0] > -1e4
+            return State(made=run.kernel(signal).broadcast(node.out.shape), allowed=allowed.double().numpy())
+    return State(made=_meet(node, run.kernel(a), run.kernel(b), alpha))
+
+
+def _meet(node: Node, a: Kernel, b: Kernel, alpha: float) -> Kernel:
+    if node.op in ("add", "sub", "rsub"):
+        first, second = (b, a) if node.op == "rsub" else (a, b)
+        return total(first, second.scaled(alpha if node.op == "add" else -alpha))
+    return product(a, transformed(torch.reciprocal, b) if node.op == "div" else b)
+
+
+def _spread_numbers(run: Run, value: Any) -> Kernel:
+    return run.kernel(value) if isinstance(value, Value) else constant(float(value))
+
+
+def _with_mask(run: Run, value: Value, state: State) -> State:
+    state.allowed = run.state(value).allowed
+    return state
+
+
+def _root(run: Run, value: Value) -> Value:
+    state = run.state(value)
+    return value if state.root is None else state.root
+
+
+def _to_root(run: Run, value: Value) -> Function:
+    state = run.state(value)
+    return state.function if state.function is not None else lambda x: x
+
+
+_ACTS: dict[str, Callable[[Any, Any, float], Any]] = {
+    "add": lambda a, b, alpha: a + alpha * b,
+    "sub": lambda a, b, alpha: a - alpha * b,
+    "rsub": lambda a, b, alpha: b - alpha * a,
+    "mul": lambda a, b, _: a * b,
+    "div": lambda a, b, _: a / b,
+}
+
+
+@backward(BINARY)
+def binary_backward(run: Run, node: Node, gradient: Kernel) -> None:
+    """Hand a sum's gradient to both, a product's times the other factor."""
+    a, b = node.args[0], node.args[1]
+    alpha = float(node.kwargs.get("alpha", node.args[2] if len(node.args) > 2 else 1))
+    for value, other, scale in ((a, b, 1.0), (b, a, alpha)):
+        if not isinstance(value, Value) or value.node is None:
+            continue
+        if node.op in ("add", "sub", "rsub"):
+            swapped = node.op == "rsub"
+            passed = gradient.scaled(alpha if (value is a) == swapped and scale != alpha else 1.0)
+        else:
+            factor = _spread_numbers(run, other)
+            if node.op == "div":
+                inverse = transformed(torch.reciprocal, _spread_numbers(run, b))
+                factor = inverse if value is a else product(factor, inverse, inverse)
+            passed = product(gradient, factor)
+        run.push(value, summed_to(passed, value.shape))
+
+
+@forward("bernoulli")
+def bernoulli(run: Run, node: Node) -> State:
+    """A mask drawn anew for every element."""
+    share = argument(node, 1, "p", 0.5)
+    share = 0.5 if not isinstance(share, int | float) else float(share)
+    return State(made=random(node.out.shape, share, share))
+
+
+@forward("native_dropout")
+def dropout(run: Run, node: Node) -> list[State]:
+    """Zero a share and scale the rest up."""
+    share, train = float(node.args[1]), bool(node.args[2])
+    kernel = run.kernel(node.inputs[0])
+    keep = 1 - share
+    mask = random(node.out.shape, 1 / keep if keep else 0.0, 1.0) if train else constant(1.0)
+    return [State(made=product(kernel, mask)), State(made=mask.scaled(keep))]
+
+
+@backward("native_dropout")
+def dropout_backward(run: Run, node: Node, gradient: Kernel) -> None:
+    """Drop the same elements."""
+    share, train = float(node.args[1]), bool(node.args[2])
+    mask = random(node.out.shape, 1 / (1 - share), 1.0) if train and share < 1 else constant(1.0)
+    run.push(node.inputs[0], product(gradient, mask))
+
+
+@forward("masked_fill where")
+def masked(run: Run, node: Node) -> State:
+    """Choose by a mask: -inf marks where attention may not look, else the parts are weighed by their shares."""
+    if node.op == "where":
+        mask, kept, other = node.args
+        filled = run.known(other)
+        number = float(filled) if filled is not None and filled.numel() == 1 else None
+    else:
+        kept, mask, other = node.args
+        number = scalar(run, other)
+    known = run.known(mask)
+    if number is not None and number < -1e4 and known is not None and known.ndim >= 2 and isinstance(kept, Value):
+        allowed = known.reshape(-1, *known.shape[-2:])[0].bool()
+        allowed = allowed if node.op == "where" else ~allowed
+        return State(made=run.kernel(kept).broadcast(node.out.shape), allowed=allowed.double().numpy())
+    share = run.kernel(mask)
+    rest = transformed(lambda x: 1 - x, share)
+    chosen, other_share = (share, rest) if node.op == "where" else (rest, share)
+    parts = total(product(run.kernel(kept), chosen), product(_spread_numbers(run, other), other_share))
+    return State(made=parts.broadcast(node.out.shape))
+
+
+@backward("masked_fill where")
+def masked_backward(run: Run, node: Node, gradient: Kernel) -> None:
+    """Hand on where the element was chosen; a mask of attention is known to the softmax already."""
+    mask, first, second = node.args if node.op == "where" else (node.args[1], node.args[2], node.args[0])
+    for value, chosen in ((first, True), (second, False)):
+        if not isinstance(value, Value) or value.node is None:
+            continue
+        masked_scores = run.state(node.out).allowed is not None
+        share = run.kernel(mask)
+        share = share if chosen else transformed(lambda x: 1 - x, share)
+        passed = gradient if masked_scores else product(gradient, share)
+        run.push(value, summed_to(passed, value.shape))

@@ -1,0 +1,65 @@
+"""Rules for matrix products: with weights, which are drawn anew, and of two signals."""
+
+from firstlight.model.graph import Node, Value
+from firstlight.signal.kernel import Kernel, contracted, total
+from firstlight.signal.rules.reductions import summed_to
+from firstlight.signal.rules.table import Run, State, backward, forward
+from firstlight.signal.spread import drawn
+
+_LETTERS = {
+    "mm": ("ni", "io", "no"),
+    "addmm": ("ni", "io", "no"),
+    "bmm": ("bni", "bio", "bno"),
+    "baddbmm": ("bni", "bio", "bno"),
+    "mv": ("ni", "i", "n"),
+    "dot": ("i", "i", ""),
+}
+
+
+def _parts(node: Node) -> tuple[Value, Value, Value | None, float, float]:
+    """Return the factors, what is added, and the scales of the product and of what is added."""
+    if node.op in ("addmm", "baddbmm"):
+        beta, alpha = (float(node.kwargs.get(key, 1)) for key in ("beta", "alpha"))
+        return node.args[1], node.args[2], node.args[0], alpha, beta
+    return node.args[0], node.args[1], None, 1.0, 0.0
+
+
+def is_weight(run: Run, value: Value) -> bool:
+    """Whether a value is made of parameters alone."""
+    return value in run.weights
+
+
+def multiplied(run: Run, a: Value, b: Value, letters: tuple[str, str, str]) -> Kernel:
+    """Return the kernel of a product, with what the draw of a weight adds to its spread."""
+    made = contracted(run.kernel(a), run.kernel(b), letters)
+    weights = [value for value in (a, b) if is_weight(run, value)]
+    if len(weights) == 1:
+        return drawn(made, orthogonal=weights[0] in run.orthogonal)
+    return made
+
+
+@forward(" ".join(_LETTERS))
+def matrix(run: Run, node: Node) -> State:
+    """Sum over the shared axis, as if both factors were independent."""
+    a, b, added, alpha, beta = _parts(node)
+    made = multiplied(run, a, b, _LETTERS[node.op]).scaled(alpha)
+    if added is not None and beta:
+        made = total(made, run.kernel(added).scaled(beta).broadcast(node.out.shape))
+    return State(made=made)
+
+
+@backward(" ".join(_LETTERS))
+def matrix_backward(run: Run, node: Node, gradient: Kernel) -> None:
+    """Multiply by the other factor, transposed."""
+    a, b, added, alpha, beta = _parts(node)
+    first, second, out = _LETTERS[node.op]
+    for value, other, word, other_word in ((a, b, first, second), (b, a, second, first)):
+        if is_weight(run, value):
+            run.push(value, contracted(gradient, run.kernel(other), (out, other_word, word)).scaled(alpha))
+            continue
+        made = contracted(gradient, run.kernel(other), (out, other_word, word)).scaled(alpha)
+        if is_weight(run, other):
+            made = drawn(made, orthogonal=other in run.orthogonal)
+        run.push(value, made)
+    if isinstance(added, Value) and beta:
+        run.push(added, summed_to(gradient.scaled(beta), added.shape))

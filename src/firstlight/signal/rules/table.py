@@ -1,0 +1,128 @@
+"""The table of rules: what each operator does to kernels on the way forward, and to gradients' kernels on the way back.
+
+A forward rule takes a Run and a Node and returns the state of its outputs; a backward rule takes the kernels of the
+gradients of the outputs as well and pushes those of the inputs. An operator without a rule is sampled (sampled.py).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from firstlight.model.graph import Node, Value
+from firstlight.signal.dual import Function, transformed
+from firstlight.signal.kernel import Array, Kernel, observed, total
+from firstlight.signal.spread import after, through
+
+RESOLVED = 64  # places along an axis that are told apart in known values
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """What is known of a value: its numbers, or its kernel, or that it is a function, element by element, of another value.
+
+    allowed: where attention may look, (queries, keys), of scores that a mask was put on. centred: the value this is the
+    mean of, and over which dimensions. sampled: whether an operator on the way was sampled.
+    """
+
+    made: Kernel | None = None
+    known: Tensor | None = None
+    root: Value | None = None
+    function: Function | None = None
+    allowed: Array | None = None
+    mean_of: "tuple[Value, tuple[int, ...]] | None" = None
+    sampled: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One sweep over a graph: states of values, and gradients on the way back. notes: words on what was assumed."""
+
+    states: dict[Value, State] = field(default_factory=dict)
+    gradients: dict[Value, Kernel] = field(default_factory=dict)
+    sampled: dict[str, int] = field(default_factory=dict)
+    orthogonal: set[Value] = field(default_factory=set)
+    weights: set[Value] = field(default_factory=set)
+
+    def state(self, value: Value) -> State:
+        """Return the state of a value; one without a state is an empty tensor and counts as zeros."""
+        if value not in self.states:
+            self.states[value] = State(known=torch.zeros(value.shape))
+        return self.states[value]
+
+    def kernel(self, value: Value) -> Kernel:
+        """Return the kernel of a value, made now if it was not yet."""
+        state = self.state(value)
+        if state.made is None:
+            if state.known is not None:
+                state.made = of_known(state.known)
+            elif state.root is not None and state.function is not None:
+                before = self.kernel(state.root)
+                state.made = after(state.function, before, transformed(state.function, before))
+            else:
+                raise AssertionError(f"value {value.index} of shape {value.shape} has no state")
+        return state.made
+
+    def known(self, value: Any) -> Tensor | None:
+        """Return the numbers of a value where they are known."""
+        return self.state(value).known if isinstance(value, Value) else None
+
+    def push(self, value: Value, gradient: Kernel) -> None:
+        """Add a gradient to a value; to what it is a function of, where it is one."""
+        state = self.state(value)
+        if state.known is not None or not value.floating:
+            return
+        if state.root is not None and state.function is not None:
+            self.push(state.root, through(state.function, self.kernel(state.root), gradient))
+        self._add(value, gradient)
+
+    def _add(self, value: Value, gradient: Kernel) -> None:
+        before = self.gradients.get(value)
+        self.gradients[value] = gradient if before is None else total(before, gradient)
+
+
+Forward = Callable[[Run, Node], "State | Sequence[State]"]
+Backward = Callable[[Run, Node, Kernel], None]
+
+FORWARD: dict[str, Forward] = {}
+BACKWARD: dict[str, Backward] = {}
+
+
+def forward(ops: str) -> Callable[[Forward], Forward]:
+    """Enter a forward rule for the operators named."""
+
+    def enter(rule: Forward) -> Forward:
+        FORWARD.update(dict.fromkeys(ops.split(), rule))
+        return rule
+
+    return enter
+
+
+def backward(ops: str) -> Callable[[Backward], Backward]:
+    """Enter a backward rule for the operators named."""
+
+    def enter(rule: Backward) -> Backward:
+        BACKWARD.update(dict.fromkeys(ops.split(), rule))
+        return rule
+
+    return enter
+
+
+def of_known(values: Tensor) -> Kernel:
+    """Return the kernel of known numbers; short inner axes are resolved."""
+    numbers = np.nan_to_num(values.detach().to(torch.float64).cpu().numpy(), posinf=1e30, neginf=-1e30)
+    inner = range(2, numbers.ndim) if numbers.ndim >= 4 else range(1, numbers.ndim - 1)
+    return observed(numbers, [d for d in inner if 1 < numbers.shape[d] <= RESOLVED])
+
+
+def argument(node: Node, position: int, name: str, default: Any = None) -> Any:
+    """Return an argument of an operator, given by position or by name."""
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+
+
+def axis(dim: int, value: Value) -> int:
+    """Return a dimension counted from the front."""
+    return dim % max(len(value.shape), 1)
