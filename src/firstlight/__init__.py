@@ -43,7 +43,7 @@ _HOMES = {
     "keep": "plan",
     "measure": "signal",
     "plan": "plan",
-    "predict": "signal",
+    "predict": "signal.predict",
     "race": "race",
     "verify": "plan",
 }

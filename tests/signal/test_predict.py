@@ -1,6 +1,7 @@
 """Signals predicted from the operator graph: known answers, and measurement as the judge."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def test_he_weights_keep_the_second_moment_of_a_relu_network() -> None:
 def test_xavier_weights_halve_the_second_moment_at_each_relu() -> None:
     model = nn.Sequential(*(part for _ in range(6) for part in (nn.Linear(4096, 4096, device="meta"), nn.ReLU())))
     rows = [row for row in fl.predict(model, example=bare(64, 4096), plan="xavier") if row.kind == "Linear"]
-    ratios = [b.forward_second_moment / a.forward_second_moment for a, b in zip(rows, rows[1:], strict=False)]  # type: ignore[operator]
+    ratios = [b.forward_second_moment / a.forward_second_moment for a, b in pairwise(rows)]  # type: ignore[operator]
     assert ratios == pytest.approx([0.5] * 5, rel=0.01)
 
 
@@ -102,7 +103,7 @@ def test_prediction_agrees_with_measurement(
     batch = torch.randn(shape, generator=generator)
     target = torch.randint(0, classes, shape[:1], generator=generator)
     model = load(spec).build()
-    found = measured(model, batch, recipe, target, seeds=5)
+    found = measured(model, batch, recipe, target, seeds=12 if spec.startswith("mlp") else 5)
     rows = fl.predict(model, example=batch, plan=recipe)
     assert [row.layer for row in rows] == list(found)
     forward = sorted(abs((row.forward_std or 0.0) / found[row.layer][0] - 1) for row in rows)
@@ -121,5 +122,5 @@ def test_wrong_input_is_told_in_one_line() -> None:
         fl.predict(model, example=bare(2, 5))
     with pytest.raises(PlanError, match=r"'0.weight' \(4, 4\) is on the meta device"):
         fl.predict(nn.Sequential(nn.Linear(4, 4, device="meta")), example=bare(2, 4))
-    with pytest.raises(MeasureError, match="not an nn.Module"):
+    with pytest.raises(MeasureError, match=r"not an nn\.Module"):
         fl.predict("mlp", example=bare(2, 4))  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ def predict(
         >>> import torch
         >>> model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
         >>> signals = predict(model, example=torch.empty(32, 64, device="meta"), plan="he")
-        >>> [(row.layer, round(row.forward_second_moment, 2)) for row in signals]
+        >>> [(row.layer, round(row.forward_second_moment, 1)) for row in signals]
         [('0', 2.0), ('1', 1.0), ('2', 2.0)]
     """
     model = getattr(model, "_orig_mod", model)
