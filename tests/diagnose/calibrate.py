@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from firstlight.diagnose.case import Case, rms, signal
+from firstlight.diagnose.case import rms, signal
 from firstlight.diagnose.depth import _gradients, _head, _points, _tail
+from firstlight.diagnose.question import Question
 from firstlight.race import task
-from firstlight.signal.measure import Pass, observe
 
 STARTS: list[tuple[str, Callable[[], nn.Module], int, float | None]] = [
     *(("relu", nn.ReLU, depth, None) for depth in (6, 8, 10, 12, 15)),
@@ -61,11 +61,6 @@ def best_accuracy(model: Callable[[], nn.Sequential], adam: bool, x: torch.Tenso
     return best
 
 
-def observe_no_more(model: nn.Module) -> Pass:
-    """Stand in for a second pass, which the rules on depth do not ask for."""
-    raise AssertionError("the rules on depth ask for no second pass")
-
-
 def main() -> None:
     """Print a Markdown table."""
     inputs, labels = task("digits").batch(1400, seed=0)
@@ -75,7 +70,7 @@ def main() -> None:
     for name, act, depth, gain in STARTS:
         model = build(act, depth, gain)
 
-        case = Case(model, observe(model, x[:256], target=labels[:256]), observe_no_more)
+        case = Question(model, x[:256], labels[:256], None).ask(model)
         points = _points(case, signal, min)
         sizes, back = _points(case, rms, max), _gradients(case, max)
         ratios = [_tail(points) / _head(points), _tail(sizes) / _head(sizes), _head(back) / _tail(back)]

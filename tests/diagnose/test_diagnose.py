@@ -33,7 +33,7 @@ FAULTS = [
     ("relu", "xavier", {"vanishing-signal", "vanishing-gradient"}),
     ("tanh", "normal:std=0.01", {"vanishing-signal", "vanishing-gradient"}),
     ("relu", "normal:std=1", {"exploding-signal", "exploding-gradient", "initial-loss"}),
-    ("tanh", "normal:std=1", {"exploding-gradient", "saturation"}),
+    ("tanh", "normal:std=1", {"exploding-gradient", "saturation", "chaos"}),
     ("tanh", "zeros", {"exchangeable-units"}),
     ("gelu", "zeros", {"exchangeable-units"}),
 ]
@@ -180,7 +180,7 @@ def test_an_unused_parameter_is_a_warning() -> None:
 
     found = fl.diagnose(Spare(), INPUTS, target=LABELS).findings
     assert [(f.kind, f.severity, f.where) for f in found] == [
-        ("no-gradient", "warning", ("spare.weight", "spare.bias"))
+        ("unused-parameter", "warning", ("spare.weight", "spare.bias"))
     ]
 
 
@@ -248,5 +248,5 @@ def test_warnings_are_mended_where_a_candidate_mends_them_and_nothing_is_changed
             return out
 
     incurable = fl.diagnose(Spare(), INPUTS, target=LABELS)
-    assert [finding.kind for finding in incurable.findings] == ["no-gradient"]
+    assert [finding.kind for finding in incurable.findings] == ["unused-parameter"]
     assert all(row.kept for row in incurable.prescribe())

@@ -3,15 +3,16 @@
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from firstlight.diagnose.probe import Probed
 from firstlight.init.activations import ACTIVATIONS, activation_of
-from firstlight.model.roles import read
 from firstlight.model.tensors import TensorInfo
 from firstlight.signal.measure import Pass
 from firstlight.signal.table import SignalRow, Signals
@@ -21,21 +22,28 @@ _WEIGHTS = ("weight", "output-weight", "recurrent-weight")
 
 @dataclass(frozen=True)
 class Case:
-    """One model after one pass. again: passes the same batch through another model of the same kind."""
+    """One model after one pass.
+
+    again: passes the same batch through another model of the same kind; pass_through: another batch.
+    infos: what every tensor is for. probed: what the pass showed beside the table. target: the wanted outputs.
+    optimizer: the one that will train, or its name and learning rate, for the model that was asked about.
+    """
 
     model: nn.Module
     seen: Pass
     again: Callable[[nn.Module], Pass]
+    pass_through: Callable[[nn.Module, Any], Pass]
+    infos: tuple[TensorInfo, ...]
+    probed: Probed = field(default_factory=Probed)
+    batch: Any = None
+    target: Any = None
+    optimizer: Any = None
+    asked: nn.Module = field(default_factory=nn.Module)
 
     @property
     def signals(self) -> Signals:
         """The table of the pass."""
         return self.seen.signals
-
-    @cached_property
-    def infos(self) -> tuple[TensorInfo, ...]:
-        """What every tensor is for."""
-        return read(self.model)
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
@@ -101,6 +109,9 @@ class Case:
 
         Where none was seen it is 'linear' if the order of definition says so, else None.
         """
+        known = self.weights[layer]
+        if known.found_by == "graph" and known.activation in ACTIVATIONS:
+            return known.activation, known.activation_param
         rows = list(self.signals)
         start = next((i for i, row in enumerate(rows) if row.layer == layer), len(rows))
         modules = dict(self.model.named_modules())
@@ -108,11 +119,10 @@ class Case:
             if layer_name(row) in self.weights:
                 break
             module = modules.get(layer_name(row))
-            known = (layer_name(row).rpartition("/")[2], None) if module is None else activation_of(module)
-            if known is not None and known[0] in ACTIVATIONS:
-                return known
-        info = self.weights[layer]
-        return ("linear", None) if info.activation == "linear" else (None, None)
+            found = (layer_name(row).rpartition("/")[2], None) if module is None else activation_of(module)
+            if found is not None and found[0] in ACTIVATIONS:
+                return found
+        return ("linear", None) if known.activation == "linear" else (None, None)
 
 
 def layer_name(row: SignalRow) -> str:

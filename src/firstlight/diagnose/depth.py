@@ -20,9 +20,12 @@ from firstlight.signal.table import SignalRow
 LOST, FADING = 1e-3, 1e-2  # of the signal or gradient that is left over the depth: error, warning
 BLOWN, GROWING = 100.0, 30.0  # times as large over the depth: error, warning
 STEADY = 0.98  # a factor a layer nearer 1 than this is no fault of scale
+STEEP = 0.3  # a factor a layer below which the way from the inputs to the first layer counts too
+NONE = 1e-6  # of a layer's output: rounding
 ALIKE = 1e-3  # of the difference between examples
 PRESCRIBE = "Apply the prescription: `diag.prescribe().apply(model)`, or recipe 'edge-of-chaos'."
 ARRIVING = "arriving"  # the row of what arrives at the output layer
+GIVEN = "input"  # the row of what the model is given
 
 Point = tuple[SignalRow, float]
 Value = Callable[[SignalRow], float | None]
@@ -32,8 +35,19 @@ Pick = Callable[[float, float], float]
 def vanishing_signal(case: Case) -> Iterator[Finding]:
     """Yield a finding when what tells examples apart shrinks from the first layers to the output layer."""
     points = _points(case, signal, min)
+    if points and _same_for_all(points):
+        yield _nothing(points)
+        return
     ratio = _ratio(points)
-    if ratio is None or (severity := _shrinks(ratio, points)) is None:
+    if ratio is None:
+        return
+    severity = _shrinks(ratio, points)
+    if severity != "error" and (given := _given(case)) is not None:
+        longer = [given, *points]
+        steep = _ratio(longer)
+        if steep is not None and _factor(steep, longer) < STEEP and (found := _shrinks(steep, longer)) is not None:
+            points, ratio, severity = longer, steep, found
+    if severity is None:
         return
     where = _beyond(points, _head(points), LOST)
     factor = _factor(ratio, points)
@@ -45,6 +59,24 @@ def vanishing_signal(case: Case) -> Iterator[Finding]:
     )
     numbers = {"signal_last_over_first": ratio, "factor_per_layer": factor, "layers": float(len(points))}
     yield Finding("vanishing-signal", severity, where, numbers | scale(case), what, PRESCRIBE)
+
+
+def _same_for_all(points: list[Point]) -> bool:
+    """Whether no layer tells examples apart, the first ones included."""
+    sizes = [rms(row) or 0.0 for row, _ in points]
+    return any(sizes) and all(value <= NONE * size for (_, value), size in zip(points, sizes, strict=True))
+
+
+def _nothing(points: list[Point]) -> Finding:
+    return Finding(
+        "vanishing-signal",
+        "error",
+        tuple(row.layer for row, _ in points if row.layer != ARRIVING),
+        {"signal_last_over_first": 0.0, "layers": float(len(points))},
+        "All examples are the same to every layer, from the first on: their differences meet weights of 0, and only biases, "
+        "which all examples share, go through.",
+        PRESCRIBE,
+    )
 
 
 def exploding_signal(case: Case) -> Iterator[Finding]:
@@ -114,6 +146,14 @@ def rank_collapse(case: Case) -> Iterator[Finding]:
         "on the input.",
         PRESCRIBE,
     )
+
+
+def _given(case: Case) -> Point | None:
+    """Return what tells the inputs apart, their scale divided out where it is large: that is a fault of the data."""
+    row = case.signals.input
+    if row is None or not (size := rms(row)) or (given := signal(row)) is None or not math.isfinite(given):
+        return None
+    return row, given / max(size, 1.0)
 
 
 def _points(case: Case, value: Value, pick: Pick) -> list[Point]:
@@ -211,6 +251,6 @@ def _gone(points: list[Point]) -> str:
 
 def _beyond(points: list[Point], start: float, bound: float) -> tuple[str, ...]:
     """Return the layers whose value is past the bound; the last one when none is."""
-    named = [(row.layer, value) for row, value in points if row.layer != ARRIVING]
+    named = [(row.layer, value) for row, value in points if row.layer not in (ARRIVING, GIVEN)]
     past = [layer for layer, value in named if (value < bound * start if bound < 1 else value > bound * start)]
     return tuple(past) or (named[-1][0],)

@@ -1,17 +1,20 @@
 """`diagnose`: one pass over a model, every rule on what it shows, and the way from there to a prescription."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
-from firstlight.diagnose import depth, units, values
+from firstlight.diagnose import data, depth, gates, spread, steps, units, values, weights
 from firstlight.diagnose.case import Case
 from firstlight.diagnose.finding import Finding
-from firstlight.diagnose.prescribe import Candidate, Question, prescribe
+from firstlight.diagnose.prescribe import Candidate, prescribe
+from firstlight.diagnose.question import Question
+from firstlight.diagnose.steps import check_optimizer
+from firstlight.diagnose.width import WIDTHS, check_widths, width_scaling
 from firstlight.plan import Plan
-from firstlight.signal.measure import Pass, observe
 from firstlight.signal.objective import Loss
 from firstlight.signal.table import Signals
 
@@ -28,6 +31,21 @@ RULES: tuple[Rule, ...] = (
     units.saturation,
     values.initial_loss,
     values.no_gradient,
+    values.unused_parameter,
+    gates.attention_saturation,
+    gates.gate_saturation,
+    spread.chaos,
+    spread.token_collapse,
+    spread.strong_branches,
+    weights.uninitialized_memory,
+    weights.low_precision,
+    weights.wrong_fan,
+    weights.wrong_gain,
+    data.input_scale,
+    data.constant_input,
+    data.labels,
+    data.loss_mismatch,
+    steps.learning_rate,
 )
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
@@ -71,7 +89,16 @@ class Diagnosis:
         }
 
 
-def diagnose(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = None) -> Diagnosis:
+def diagnose(
+    model: nn.Module,
+    batch: Any,
+    *,
+    target: Any = None,
+    loss: Loss = None,
+    optimizer: "torch.optim.Optimizer | tuple[str, float] | None" = None,
+    builder: Callable[[int], nn.Module] | None = None,
+    widths: Sequence[int] = WIDTHS,
+) -> Diagnosis:
     """Return what is wrong with a model's start, found in one real forward and backward pass.
 
     Arguments, errors and promises are those of `firstlight.measure`: the model is left exactly as it was.
@@ -81,6 +108,10 @@ def diagnose(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = N
         batch: a real batch, as forward takes it; a few hundred examples make good statistics.
         target: the wanted outputs of the batch.
         loss: a function, or 'cross-entropy' or 'mse'; default by the target's dtype.
+        optimizer: the one that will train, or (name, learning rate); a copy of the model is then trained for a few steps on
+        the batch, to tell faults of the learning rate. It is left as it was.
+        builder: a function of a width that makes a model like this one; three widths are then compared.
+        widths: the widths.
 
     Returns:
         A Diagnosis: `healthy`, `findings` (most severe first), `signals`, `prescribe()`.
@@ -96,16 +127,19 @@ def diagnose(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = N
         >>> diagnose(found.prescribe().apply(net), torch.randn(64, 8), target=torch.randint(3, (64,))).healthy
         True
     """
-    question = Question(model, batch, target, loss)
+    question = Question(model, batch, target, loss, check_optimizer(optimizer))
+    wide = check_widths(builder, widths)
     findings, signals = _findings(model, question)
+    if builder is not None:
+        findings = _in_order((*findings, *width_scaling(question, builder, wide)))
     return Diagnosis(findings, signals, question)
 
 
 def _findings(model: nn.Module, question: Question) -> tuple[tuple[Finding, ...], Signals]:
-    def again(model: nn.Module) -> Pass:
-        return observe(model, question.batch, target=question.target, loss=question.loss)
-
-    seen = again(model)
-    case = Case(getattr(model, "_orig_mod", model), seen, again)
+    case = question.ask(model)
     found = [finding for rule in RULES for finding in rule(case)]
-    return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity])), seen.signals
+    return _in_order(found), case.signals
+
+
+def _in_order(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity]))

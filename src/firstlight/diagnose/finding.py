@@ -19,6 +19,21 @@ KINDS = (
     "initial-loss",
     "rank-collapse",
     "no-gradient",
+    "unused-parameter",
+    "attention-saturation",
+    "chaos",
+    "strong-branches",
+    "uninitialized-memory",
+    "low-precision",
+    "wrong-fan",
+    "wrong-gain",
+    "input-scale",
+    "constant-input",
+    "labels",
+    "loss-mismatch",
+    "learning-rate",
+    "update-ratio",
+    "width-scaling",
 )
 
 

@@ -2,31 +2,21 @@
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from firstlight.diagnose.finding import Finding
+from firstlight.diagnose.question import Question
 from firstlight.errors import FirstlightError
 from firstlight.plan import Plan, plan
-from firstlight.signal.objective import Loss
 from firstlight.signal.table import SignalRow, Signals
 
-CANDIDATES = ("edge-of-chaos", "orthogonal", "he", "xavier", "lecun", "torch-default")
+CANDIDATES = ("auto", "edge-of-chaos", "orthogonal", "he", "xavier", "lecun", "torch-default")
 KEEP = "keep"  # the name of the plan that keeps everything
 _PENALTY = {"error": 1000.0, "warning": 10.0, "info": 0.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a diagnosis was asked: the model and the batch."""
-
-    model: nn.Module
-    batch: Any
-    target: Any
-    loss: Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +39,14 @@ def prescribe(
 
     The start as it is, whose findings and signals are given, is kept unless a candidate has fewer or milder findings.
     """
-    kept = Plan(KEEP, plan(question.model, CANDIDATES[0], keep="*").rows if _has_tensors(question.model) else ())
+    kept = Plan(KEEP, _plan(question, CANDIDATES[0], keep="*").rows if _has_tensors(question.model) else ())
     if not found or not kept.rows:
         return kept, ()
     as_it_is = Candidate(KEEP, score(found, signals), tuple(finding.kind for finding in found))
     tried: list[tuple[Candidate, Plan | None]] = []
     for recipe in CANDIDATES:
         try:
-            made = plan(question.model, recipe)
+            made = _plan(question, recipe)
             findings, signals = examine(made.apply(copy.deepcopy(question.model), seed), question)
         except FirstlightError as error:
             tried.append((Candidate(recipe, math.inf, (), str(error)), None))
@@ -79,6 +69,15 @@ def score(findings: tuple[Finding, ...], signals: Signals) -> float:
     return _penalty(findings) + sum(
         _spread([value(row) for row in signals]) for value in (_signal, lambda row: row.gradient_std, _difference)
     )
+
+
+def _plan(question: Question, recipe: str, keep: str | None = None) -> Plan:
+    """Return a recipe's plan, with roles from the operators where they could be followed."""
+    question.infos(question.model)
+    example = question.batch if question.unread is None else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that operators cannot be followed is said once, by the diagnosis
+        return plan(question.model, recipe, keep=() if keep is None else keep, example=example)
 
 
 def _has_tensors(model: nn.Module) -> bool:

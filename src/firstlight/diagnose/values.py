@@ -1,17 +1,26 @@
-"""Rules on single values: NaN and infinity, an initial loss far from the uninformed one, parameters without a gradient."""
+"""Rules on single values: NaN and infinity, an initial loss far from the uninformed one, parameters that do not learn."""
 
 import math
 from collections.abc import Iterator
+
+import torch
+from torch import Tensor
 
 from firstlight.diagnose.case import Case, is_finite, tensor_is_finite
 from firstlight.diagnose.finding import Finding
 
 FAR, VERY_FAR = 2.0, 10.0  # times ln C: warning, error
+FAR_SQUARES, VERY_FAR_SQUARES = 10.0, 100.0  # times the mean square of the targets: warning, error
 
 
 def non_finite(case: Case) -> Iterator[Finding]:
     """Yield a finding for the first layer that makes NaN or infinity, and for tensors that hold them."""
-    held = tuple(name for name, tensor in case.tensors.items() if not tensor_is_finite(tensor))
+    parameters = {name for name, _ in case.model.named_parameters(remove_duplicate=False)}
+    held = tuple(
+        name
+        for name, tensor in case.tensors.items()
+        if not (tensor_is_finite(tensor) if name in parameters else _no_nan(tensor))
+    )
     made = [row for row in case.signals if not is_finite(row)]
     if held:
         yield Finding(
@@ -35,22 +44,77 @@ def non_finite(case: Case) -> Iterator[Finding]:
         )
 
 
+def _no_nan(tensor: Tensor) -> bool:
+    """Whether a buffer holds no NaN: masks hold infinity on purpose."""
+    return not tensor.is_floating_point() or not bool(torch.isnan(tensor).any())
+
+
 def initial_loss(case: Case) -> Iterator[Finding]:
-    """Yield a finding when the first cross-entropy is far above that of knowing nothing, ln C."""
+    """Yield a finding when the first loss is far above that of knowing nothing: ln C of C classes, E[t²] of numbers t."""
     loss, classes = case.signals.loss, case.seen.classes
-    if loss is None or classes is None or classes < 2 or not math.isfinite(loss):
+    known = _uninformed(case)
+    if loss is None or known is None or not math.isfinite(loss):
         return
-    uninformed = math.log(classes)
-    if loss > FAR * uninformed:
+    uninformed, words = known
+    far, very_far = (FAR, VERY_FAR) if classes else (FAR_SQUARES, VERY_FAR_SQUARES)
+    if loss > far * uninformed:
         yield Finding(
             "initial-loss",
-            "error" if loss > VERY_FAR * uninformed else "warning",
+            "error" if loss > very_far * uninformed else "warning",
             (case.output_layer or "output",),
-            {"loss": loss, "uninformed_loss": uninformed, "classes": float(classes)},
-            f"The first loss is {loss:.3g}; a network that knows nothing of {classes} classes has ln {classes} = "
-            f"{uninformed:.3g}. The outputs are too large, so training starts by unlearning them.",
+            {"loss": loss, "uninformed_loss": uninformed} | ({"classes": float(classes)} if classes else {}),
+            f"The first loss is {loss:.3g}; {words} = {uninformed:.3g}. The outputs are too large, so training starts by "
+            f"unlearning them.{_tied(case)}",
             "Scale the output layer down: `diag.prescribe().apply(model)`.",
         )
+
+
+def _uninformed(case: Case) -> tuple[float, str] | None:
+    """Return the loss of a network that knows nothing, and words that lead to the number."""
+    classes = case.seen.classes
+    if classes is not None:
+        words = f"a network that knows nothing of {classes} classes has ln {classes}"
+        return (math.log(classes), words) if classes > 1 else None
+    if case.seen.loss_kind != "mse" or not isinstance(case.target, Tensor):
+        return None
+    square = float(case.target.double().square().mean())
+    return (square, "outputs of 0 have the mean square of the targets") if square > 0 else None
+
+
+def _tied(case: Case) -> str:
+    """Return a sentence on a token embedding that is the output layer too and was drawn as an embedding."""
+    tied = next((info for info in case.infos if info.tied_output), None)
+    if tied is None:
+        return ""
+    std, width = float(case.tensors[tied.name].float().std()), tied.shape[-1]
+    if std * math.sqrt(width) < 4:
+        return ""
+    return (
+        f" '{tied.name}' is the token embedding and the output layer in one, with std {std:.2g}: as an output layer of fan_in "
+        f"{width} it needs {1 / math.sqrt(width):.2g} or less."
+    )
+
+
+def unused_parameter(case: Case) -> Iterator[Finding]:
+    """Yield a finding for parameters that no operator on the way to the output reads."""
+    unused = _unused(case)
+    if unused and len(unused) < len(case.seen.gradients):
+        yield Finding(
+            "unused-parameter",
+            "warning",
+            unused,
+            {"parameters": float(len(unused)), "of": float(len(case.seen.gradients))},
+            f"{len(unused)} of {len(case.seen.gradients)} parameters are read by nothing that the output depends on, so they "
+            "never learn.",
+            "Remove them, freeze them, or connect them; initialisation cannot cure it.",
+        )
+
+
+def _unused(case: Case) -> tuple[str, ...]:
+    roles = {info.name: info.role for info in case.infos if info.found_by == "graph"}
+    return tuple(
+        name for name, gradient in case.seen.gradients.items() if gradient is None and roles.get(name) == "unused"
+    )
 
 
 def no_gradient(case: Case) -> Iterator[Finding]:
@@ -58,7 +122,9 @@ def no_gradient(case: Case) -> Iterator[Finding]:
     gradients = case.seen.gradients
     if case.signals.loss is None or not gradients:
         return
-    unreached = tuple(name for name, gradient in gradients.items() if gradient is None)
+    unused = _unused(case)
+    unused = unused if len(unused) < len(gradients) else ()
+    unreached = tuple(name for name, gradient in gradients.items() if gradient is None and name not in unused)
     if unreached:
         yield Finding(
             "no-gradient",
@@ -66,7 +132,7 @@ def no_gradient(case: Case) -> Iterator[Finding]:
             unreached,
             {"parameters": float(len(unreached)), "of": float(len(gradients))},
             f"The loss does not depend on {len(unreached)} of {len(gradients)} parameters in this pass, so they "
-            "do not learn: they are not used, or the graph is cut before them.",
+            "do not learn: the graph is cut before them, or other inputs use them.",
             "Remove them, freeze them, or connect them; initialisation cannot cure it.",
         )
     elif not any(bool(gradient.any()) for gradient in gradients.values() if gradient is not None):

@@ -14,6 +14,7 @@ from firstlight.signal.watch import first_floating
 
 Loss = Callable[..., Tensor] | str | None
 LOSSES = ("cross-entropy", "mse")
+IGNORED = -100  # the label that torch's cross-entropy leaves out
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,12 @@ class Objective:
 
     def classes(self, output: Any) -> int | None:
         """Return the number of classes that a cross-entropy chooses from, or None for another loss."""
+        if self.kind == "binary-cross-entropy":
+            return 2
+        if self.kind is None:  # a model of transformers that computes the loss itself
+            logits, labelled = getattr(output, "logits", None), getattr(output, "loss", None) is not None
+            known = labelled and isinstance(logits, Tensor) and logits.ndim > 1 and logits.shape[-1] > 1
+            return logits.shape[-1] if known and isinstance(logits, Tensor) else None
         if self.kind != "cross-entropy":
             return None
         logits = main_tensor(output)
@@ -83,6 +90,15 @@ def objective(loss: Loss, target: Any) -> Objective:
         raise DataError(
             f"the target {tuple(target.shape)} has {bad} of {target.numel()} values that are NaN or infinite. "
             "Clean the data: initialisation cannot cure it. Nothing was run."
+        )
+    if isinstance(target, Tensor) and target.numel() == 0:
+        raise DataError(
+            f"the target has shape {tuple(target.shape)}, a tensor without elements. Give a target an example. Nothing was run."
+        )
+    if isinstance(target, Tensor) and target.dtype == torch.long and loss != "mse" and bool((target == IGNORED).all()):
+        raise DataError(
+            f"all {target.numel()} labels are {IGNORED}, which cross-entropy ignores, so there is no loss. Give a batch with "
+            "labels: initialisation cannot cure it. Nothing was run."
         )
     if callable(loss):
         return Objective(_known(loss, target) or "custom", loss, target)
@@ -125,4 +141,8 @@ def _known(loss: Any, target: Any) -> str | None:
     plain = getattr(loss, "reduction", "mean") == "mean" and not getattr(loss, "label_smoothing", 0.0)
     if loss is F.cross_entropy or (isinstance(loss, nn.CrossEntropyLoss) and plain and loss.weight is None):
         return "cross-entropy"
+    if loss is F.binary_cross_entropy_with_logits or (
+        isinstance(loss, nn.BCEWithLogitsLoss) and plain and loss.weight is None and loss.pos_weight is None
+    ):
+        return "binary-cross-entropy"
     return "mse" if loss is F.mse_loss or (isinstance(loss, nn.MSELoss) and plain) else None

@@ -1,0 +1,81 @@
+"""A question: a model and a batch, asked as one case. The same question is put to every candidate of a prescription."""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from firstlight.diagnose.case import Case
+from firstlight.diagnose.probe import probing
+from firstlight.diagnose.steps import Given
+from firstlight.errors import PlanError
+from firstlight.model.roles import read
+from firstlight.model.tensors import TensorInfo
+from firstlight.signal.call import check_model
+from firstlight.signal.measure import Pass, observe
+from firstlight.signal.objective import Loss
+
+
+@dataclass
+class Question:
+    """What a diagnosis was asked: the model and the batch.
+
+    unread: why the operators could not be followed, None where they were.
+    """
+
+    model: nn.Module
+    batch: Any
+    target: Any
+    loss: Loss
+    optimizer: Given = None
+    unread: str | None = None
+    _infos: dict[tuple[str, ...], tuple[TensorInfo, ...]] = field(default_factory=dict)
+
+    def ask(self, model: nn.Module) -> Case:
+        """Return the case of this model, or of a copy of it with other values."""
+        model = getattr(model, "_orig_mod", model)
+        check_model(model)
+        with probing(model) as probed:
+            seen = self.again(model)
+        return Case(
+            model,
+            seen,
+            self.again,
+            self.pass_through,
+            self.infos(model),
+            probed,
+            self.batch,
+            self.target,
+            self.optimizer,
+            getattr(self.model, "_orig_mod", self.model),
+        )
+
+    def again(self, model: nn.Module) -> Pass:
+        """Pass the batch through a model."""
+        return self.pass_through(model, self.batch)
+
+    def pass_through(self, model: nn.Module, batch: Any) -> Pass:
+        """Pass a batch of the same shapes through a model."""
+        return observe(model, batch, target=self.target, loss=self.loss)
+
+    def infos(self, model: nn.Module) -> tuple[TensorInfo, ...]:
+        """Return what every tensor is for, from the operators that use it; from module types where they cannot be followed.
+
+        Copies of a model with other values have the same.
+        """
+        names = tuple(name for name, _ in model.named_parameters(remove_duplicate=False))
+        if names not in self._infos:
+            self._infos[names] = self._read(model)
+        return self._infos[names]
+
+    def _read(self, model: nn.Module) -> tuple[TensorInfo, ...]:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            try:
+                found = read(model, self.batch)
+            except PlanError as error:
+                self.unread = str(error)
+                return read(model, run=False)
+        self.unread = next((str(w.message) for w in told if "cannot be followed" in str(w.message)), None)
+        return found
