@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ def dense(
 ) -> list[nn.Module]:
     """Return dense layers with an activation behind each but the last."""
     parts: list[nn.Module] = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         parts += [layer(nn.Linear(before, after), init, bias), act()]
     return parts[:-1]
 
