@@ -16,6 +16,7 @@ import typer
 
 from firstlight import __version__
 from firstlight.cli import bench, create, diagnose, doctor, gains, init, plan, predict, race, recipes
+from firstlight.cli.console import StoppedError
 from firstlight.errors import FirstlightError, did_you_mean
 
 app = typer.Typer(
@@ -73,6 +74,8 @@ def _run(words: Sequence[str], seen: Sequence[int], *, debug: bool) -> int:
         if debug:
             raise
         return _fail(str(error), 2)
+    except StoppedError as interrupted:
+        return _fail(str(interrupted), 130)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted. No file is left half-written.", 130)
     except typer.Exit as leave:

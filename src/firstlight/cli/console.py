@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 140
 
 
+class StoppedError(Exception):
+    """An interrupt of which a command has more to say: its words are shown, and the exit code is 130."""
+
+
 def console(file: TextIO | None = None) -> "Console":
     """Return a console for stdout (or `file`); without a terminal it is plain and PIPE_WIDTH wide."""
     from rich.console import Console

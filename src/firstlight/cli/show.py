@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from firstlight.plan import Plan
     from firstlight.race import RaceRow
+    from firstlight.race.statistics import Comparison, Interval, Summary
     from firstlight.signal import Signals
 
 
@@ -77,6 +78,66 @@ def race_table(rows: "Sequence[RaceRow]", mark: str = "") -> "Table":
             "–" if row.steps_to_target is None else str(row.steps_to_target),
             row.status,
             style="bold" if row.init == mark else None,
+        )
+    return table
+
+
+def summary_table(summaries: "Sequence[Summary]") -> "Table":
+    """Return the table of starts over their seeds: medians, and 95 % intervals in brackets."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in (
+        "init",
+        "optimizer",
+        "lr",
+        "accuracy",
+        "best loss",
+        "steps to target",
+        "reached",
+        "area",
+        "diverged",
+    ):
+        table.add_column(column, justify="left" if column in ("init", "optimizer") else "right", no_wrap=True)
+    for row in summaries:
+        table.add_row(
+            row.init,
+            row.optimizer,
+            f"{row.lr:g}",
+            _interval(row.metrics["final_accuracy"], ".1%"),
+            _interval(row.metrics["best_validation_loss"], ".3g"),
+            _interval(row.metrics["steps_to_target"], ".0f"),
+            f"{row.reached}/{row.seeds}",
+            _interval(row.metrics["area"], ".3f"),
+            f"{row.diverged}/{row.seeds}",
+        )
+    return table
+
+
+def _interval(found: "Interval", digits: str) -> str:
+    return f"{number(found.median, digits)} [{number(found.low, digits)}, {number(found.high, digits)}]"
+
+
+def comparison_table(comparisons: "Sequence[Comparison]") -> "Table":
+    """Return the table of pairs of starts: the median difference, seeds won and lost, p, and what it comes to."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("first", "second", "optimizer", "first - second", "won", "lost", "p", "corrected", "better"):
+        left = column in ("first", "second", "optimizer", "better")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    for row in comparisons:
+        better = {"first": row.first, "second": row.second}.get(row.better, row.better)
+        table.add_row(
+            row.first,
+            row.second,
+            row.optimizer,
+            number(row.difference, "+.3g"),
+            str(row.wins),
+            str(row.losses),
+            number(row.p),
+            number(row.holm),
+            better,
         )
     return table
 
