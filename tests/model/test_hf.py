@@ -45,6 +45,26 @@ def _mixtral() -> Any:
     return transformers.MixtralForCausalLM(config)
 
 
+def _bart() -> Any:
+    config = transformers.BartConfig(
+        vocab_size=50, d_model=32, encoder_layers=4, decoder_layers=4, encoder_attention_heads=4, decoder_attention_heads=4,
+        encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=20,
+    )  # fmt: skip
+    return transformers.BartForConditionalGeneration(config)
+
+
+def _clip() -> Any:
+    text = {**SMALL, "max_position_embeddings": 20, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    vision = {**SMALL, "image_size": 32, "patch_size": 8}
+    del vision["vocab_size"]
+    return transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision))
+
+
+def _gpt_oss() -> Any:
+    config = transformers.GptOssConfig(**SMALL, num_key_value_heads=2, num_local_experts=4, head_dim=8)
+    return transformers.GptOssForCausalLM(config)
+
+
 BUILD: dict[str, Callable[[], Any]] = {
     "bert": lambda: transformers.BertForMaskedLM(transformers.BertConfig(**SMALL)),
     "gpt2": lambda: transformers.GPT2LMHeadModel(
@@ -56,6 +76,10 @@ BUILD: dict[str, Callable[[], Any]] = {
     "t5": _t5,
     "mamba": _mamba,
     "whisper": _whisper,
+    "bart": _bart,
+    "clip": _clip,
+    "gpt_oss": _gpt_oss,
+    "gpt_neox": lambda: transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**SMALL)),
 }
 
 
@@ -219,3 +243,24 @@ def test_the_command_plans_a_config_without_a_guess(
     assert {row["name"]: row["std"] for row in rows if row["name"] in ended_by} == {
         n: pytest.approx(0.02 / math.sqrt(stacks[n])) for n in ended_by
     }
+
+
+def test_what_encodes_pictures_and_what_encodes_words_are_two_stacks() -> None:
+    found = infos("clip")
+    assert found["logit_scale"].role == "scale"
+    stacks = {name.split(".")[0]: info.branch.stack for name, info in found.items() if info.branch is not None}
+    assert sorted(stacks.values()) == [0, 1]
+    assert stacks.keys() == {"text_model", "vision_model"}
+
+
+def test_heads_of_gpt_neox_that_interleave_are_slices() -> None:
+    info = infos("gpt_neox")["gpt_neox.layers.2.attention.query_key_value.weight"]
+    assert [(p.name, p.part, p.stop - p.start, p.fan_out) for p in info.slices[:4]] == [
+        ("query", "query", 8, 32), ("key", "key", 8, 32), ("value", "value", 8, 32), ("query2", "query", 8, 32),
+    ]  # fmt: skip
+    assert len(info.slices) == 12
+
+
+def test_sinks_of_attention_are_no_weights() -> None:
+    roles = {info.role for name, info in infos("gpt_oss").items() if name.endswith("sinks")}
+    assert roles == {"token"}

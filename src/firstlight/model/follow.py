@@ -12,9 +12,11 @@ from torch import nn
 
 from firstlight.errors import PlanError
 from firstlight.model.branches import Found
-from firstlight.model.example import arguments, made_up, on_meta
+from firstlight.model.example import Pairs, arguments, made_up, on_meta
 from firstlight.model.generators import own_generators
-from firstlight.model.graph import record, tensors
+from firstlight.model.graph import record
+from firstlight.model.known import NeedsValuesError
+from firstlight.model.nested import tensors
 from firstlight.model.reading import Reading, Seen
 from firstlight.model.replica import KEPT, CopyError, Run, replica
 from firstlight.model.tensors import Branch
@@ -40,19 +42,33 @@ def follow(model: nn.Module, example: Any) -> Followed | None:
     Raises:
         PlanError: if the model does not take the example.
     """
-    given = made_up(model) if example is None else example
-    if given is None:
-        return None
+    if example is None:
+        return _followed_made_up(model)
     with own_generators(0):
         try:
-            reading, runs = _read(model, given)
+            reading, runs = _read(model, example)
         except Exception as error:  # whatever forward raises
-            made = _failed(model, given, error, own=example is None)
+            made = _failed(model, example, error)
             if made is None:
-                return None
+                return _followed_made_up(model, error)
             reading, runs = made
-    names = [name for name, _ in model.named_parameters()]
-    return _expanded(reading, runs, names, certain=example is not None)
+    return _expanded(reading, runs, model, certain=True)
+
+
+def _followed_made_up(model: nn.Module, error: Exception | None = None) -> Followed | None:
+    """Run the model on an input that its config describes; None where there is none, with a warning where one did not run."""
+    first = error
+    for inputs in made_up(model):
+        with own_generators(0):
+            try:
+                reading, runs = _read(model, inputs)
+            except Exception as raised:  # whatever forward raises
+                first = first or raised
+                continue
+        return _expanded(reading, runs, model, certain=False)
+    if first is not None:
+        _without(model, _message(first))
+    return None
 
 
 def _read(model: nn.Module, example: Any) -> tuple[Reading, tuple[Run, ...]]:
@@ -68,11 +84,12 @@ def _read(model: nn.Module, example: Any) -> tuple[Reading, tuple[Run, ...]]:
 
 def _record(model: nn.Module, example: Any, *, shrink: bool) -> tuple[Reading, tuple[Run, ...]]:
     copy, runs = replica(model, shrink=shrink)
-    args, kwargs = arguments(on_meta(example))
-    reading = Reading(record(copy, args, kwargs))
+    args, kwargs, values = on_meta(*arguments(example))
+    values += _buffers(model, copy)
+    reading = Reading(record(copy, args, kwargs, values=values))
     if reading.unread:  # a head that is there for training only, such as an auxiliary classifier
         try:
-            training = Reading(record(copy.train(), args, kwargs))
+            training = Reading(record(copy.train(), args, kwargs, values=values + _buffers(model, copy)))
         except Exception:  # evaluation is what counts; what training alone would show stays unread
             return reading, runs
         for name in reading.unread & set(training.seen):
@@ -81,44 +98,48 @@ def _record(model: nn.Module, example: Any, *, shrink: bool) -> tuple[Reading, t
     return reading, runs
 
 
-def _failed(model: nn.Module, example: Any, error: Exception, *, own: bool) -> tuple[Reading, tuple[Run, ...]] | None:
-    """Try with values where there are any; else raise for an example that does not fit, and warn for what is not to be had."""
-    message = " ".join(str(error).split()) or type(error).__name__
+def _buffers(model: nn.Module, copy: nn.Module) -> Pairs:
+    """Return the buffers of a copy without values, with those of the model."""
+    own = dict(model.named_buffers())
+    pairs = [(bare, own[name]) for name, bare in copy.named_buffers() if name in own]
+    return [(bare, value) for bare, value in pairs if value.device.type != "meta" and bare.shape == value.shape]
+
+
+def _failed(model: nn.Module, example: Any, error: Exception) -> tuple[Reading, tuple[Run, ...]] | None:
+    """Try with values where there are any; else raise for an example that does not fit; None where values are missing."""
     given = list(tensors(arguments(example)))
     parameters = list(model.parameters())
     valued = not isinstance(error, CopyError) and all(tensor.device.type != "meta" for tensor in (*given, *parameters))
-    if valued and not own and sum(p.numel() for p in parameters) <= _MOST:
+    if valued and sum(p.numel() for p in parameters) <= _MOST:
         try:
             copy, _ = replica(model, shrink=False, meta=False)
             args, kwargs = arguments(example)
-            reading = Reading(record(copy, args, kwargs))
+            return Reading(record(copy, args, kwargs)), ()
         except Exception as second:
-            message = " ".join(str(second).split()) or type(second).__name__
-            raise PlanError(
-                f"{type(model).__name__} does not run on the example ({_words(example)}): {message}. Give an example "
-                "that its forward takes, or none to go by module types. No parameter was changed."
-            ) from second
-        return reading, ()
-    if isinstance(error, CopyError):
-        _without(model, message)
-        return None
-    if not own and "meta" not in message and not isinstance(error, NotImplementedError):
-        raise PlanError(
-            f"{type(model).__name__} does not run on the example ({_words(example)}): {message}. Give an example that "
-            "its forward takes, or none to go by module types. No parameter was changed."
-        ) from error
-    instead = None if own else made_up(model)
-    if instead is not None:
-        return _read(model, instead)
-    _without(model, message)
+            raise _unfit(model, example, second) from second
+    # a constant on another device than the weights' copy is what torch tells by words alone
+    missing = isinstance(error, CopyError | NeedsValuesError | NotImplementedError) or "meta" in str(error)
+    if not missing:
+        raise _unfit(model, example, error) from error
     return None
+
+
+def _unfit(model: nn.Module, example: Any, error: Exception) -> PlanError:
+    return PlanError(
+        f"{type(model).__name__} does not run on the example ({_words(example)}): {_message(error)}. Give an example that "
+        "its forward takes, or none to go by module types. No parameter was changed."
+    )
+
+
+def _message(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _without(model: nn.Module, message: str) -> None:
     """Warn that roles are read without the operators."""
     warnings.warn(
         f"{type(model).__name__} cannot be followed without values ({message}): roles are from module types and names.",
-        stacklevel=6,
+        stacklevel=7,
     )
 
 
@@ -128,8 +149,9 @@ def _words(example: Any) -> str:
     return ", ".join(shown) or "no tensor"
 
 
-def _expanded(reading: Reading, runs: tuple[Run, ...], names: list[str], *, certain: bool) -> Followed:
+def _expanded(reading: Reading, runs: tuple[Run, ...], model: nn.Module, *, certain: bool) -> Followed:
     """Return the readings of the whole model: blocks that were cut are as the one that stood for them."""
+    names = [name for name, _ in model.named_parameters()]
     numbers = _numbers(reading.branches, reading, runs)
     seen: dict[str, tuple[Seen, Branch | None]] = {}
     unread: set[str] = set()

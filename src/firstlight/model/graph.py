@@ -4,7 +4,7 @@
 of memory that was written to meanwhile reads the write too. What the operators mean is decided elsewhere (uses.py).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from firstlight.model.known import Known, written_by
+from firstlight.model.nested import mapped, tensors
 
 Source = Literal["", "parameter", "buffer", "input"]
 
@@ -79,12 +82,15 @@ def record(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     within: Callable[[ValueOf], AbstractContextManager[object]] = lambda _: nullcontext(),
+    *,
+    values: Sequence[tuple[Tensor, Tensor]] = (),
 ) -> Graph:
     """Return the operators of one call of the model. Whatever forward raises passes through.
 
-    within: given a function that says which value a tensor holds now, returns what the call is to run in.
+    within: given a function that says which value a tensor holds now, returns what the call is to run in. values: tensors on
+    the meta device whose values are known all the same, with these values: what follows from them alone forward may look at.
     """
-    recorder = _Recorder()
+    recorder = _Recorder(Known(values))
     for source, named in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for name, tensor in named:
             recorder.value(tensor, source="parameter" if source == "parameter" else "buffer", name=name)
@@ -106,36 +112,12 @@ def _answer(output: Any) -> list[Tensor]:
     return found[:1] if isinstance(output, Mapping) and type(output) is not dict else found
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors of a nested value in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from tensors(item)
-
-
-def mapped(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """Return nested arguments with every item of a type changed."""
-    if isinstance(value, kind):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: mapped(item, kind, change) for key, item in value.items()}
-    if isinstance(value, list):
-        return [mapped(item, kind, change) for item in value]
-    if type(value) is tuple:
-        return tuple(mapped(item, kind, change) for item in value)
-    return value
-
-
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves its __init_subclass__ untyped
     """Writes down operators. Every tensor seen is kept alive, so that its id stays its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Known) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self.known = known
         self.nodes: list[Node] = []
         self.values: list[Value] = []
         self.owners: list[tuple[str, bool]] = [("", False)]
@@ -165,9 +147,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
             return inputs[-1]
 
         held_args, held_kwargs = mapped(tuple(args), Tensor, seen), mapped(dict(kwargs), Tensor, seen)
-        output = _run(func, args, kwargs)
+        output = self.known.run(func, args, kwargs)
         name = func._schema.name.removeprefix("aten::")
-        written = _written(func, args, kwargs)
+        written = written_by(func, args, kwargs)
         node = self._add(name.rstrip("_") if written else name, func, held_args, held_kwargs, tuple(inputs))
         made = list(tensors(output))
         changed = [tensor for tensor in written if all(tensor is not other for other in made)]
@@ -194,27 +176,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
 
 def _first(*values: Any) -> Any:
     return values[0]
-
-
-def _run(func: Any, args: Any, kwargs: Any) -> Any:
-    """Run an operator; the grouped product of experts has no meta form for every dtype, so its shape is given here."""
-    if func is torch.ops.aten._grouped_mm.default and args[0].device.type == "meta":
-        rows, experts = args[0], args[1]
-        return rows.new_empty((*rows.shape[:-1], experts.shape[-1]))
-    return func(*args, **kwargs)
-
-
-def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
-    """Return the tensors that an operator writes into."""
-    schema = func._schema
-    if not schema.is_mutable:
-        return []
-    found = []
-    for position, argument in enumerate(schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            given = args[position] if position < len(args) else kwargs.get(argument.name)
-            found += list(tensors(given))
-    return found
 
 
 def _memory(tensor: Tensor) -> int:

@@ -4,13 +4,15 @@ A label is a meta tensor of the derived tensor's shape whose strides are address
 does not change have stride 0. Views are applied to the label itself, so torch does the arithmetic.
 """
 
-from itertools import pairwise
+import math
+from itertools import pairwise, product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from firstlight.model.graph import Node, Value, mapped
+from firstlight.model.graph import Node, Value
+from firstlight.model.nested import mapped
 
 
 def words(text: str) -> frozenset[str]:
@@ -74,23 +76,31 @@ def broadcast(label: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
         return None
 
 
-def span(label: Tensor) -> tuple[int, int] | None:
-    """Return the range of addresses [start, stop) that a label covers, None when it has holes.
+_MOST = 1024  # ranges of addresses that are listed
 
-    >>> span(strided((5, 4), (0, 1), 8)), span(strided((2, 4), (8, 1)))
-    ((8, 12), None)
+
+def spans(label: Tensor) -> tuple[tuple[int, int], ...] | None:
+    """Return the ranges of addresses [start, stop) that a label covers, in order, None when they overlap or are very many.
+
+    >>> spans(strided((5, 4), (0, 1), 8)), spans(strided((2, 4), (8, 1)))
+    (((8, 12),), ((0, 4), (8, 12)))
     """
     dims = sorted(
         (stride, size) for stride, size in zip(label.stride(), label.shape, strict=True) if stride and size > 1
     )
-    sizes = [(1, 1), *dims]
-    if any(stride != before * length for (before, length), (stride, _) in pairwise(sizes)):
-        return None
     length: int = 1
-    for _, size in dims:
-        length *= size
-    start = int(label.storage_offset())
-    return start, start + length
+    outer: list[range] = []
+    for stride, size in dims:
+        if stride == length and not outer:
+            length *= size
+        else:
+            outer.append(range(0, stride * size, stride))
+    if math.prod(len(steps) for steps in outer) > _MOST:
+        return None
+    starts = sorted(int(label.storage_offset()) + sum(steps) for steps in product(*outer))
+    if any(b - a < length for a, b in pairwise(starts)):
+        return None
+    return tuple((start, start + length) for start in starts)
 
 
 def held(label: Tensor) -> int:
@@ -108,3 +118,21 @@ def axes(label: Tensor, dim: int, shape: tuple[int, ...]) -> list[int]:
         return []
     steps = whole(shape).stride()
     return [axis for axis, step in enumerate(steps) if shape[axis] > 1 and stride <= step < stride * size]
+
+
+def covered(label: Tensor | None, axis: int, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the range along an axis of a root of this shape that a label covers; all of it where there is no label.
+
+    >>> covered(whole((6, 4))[2:5].t(), 0, (6, 4)), covered(whole((3, 4))[1], 0, (3, 4))
+    ((2, 5), (1, 2))
+    """
+    if label is None or shape[axis] <= 1:
+        return 0, shape[axis]
+    step = whole(shape).stride(axis)
+    start = int(label.storage_offset()) // max(step, 1) % shape[axis]
+    for dim in range(label.ndim):
+        found = axes(label, dim, shape)
+        if axis in found:
+            inner = math.prod(shape[other] for other in found if other > axis)
+            return start, min(start + max(label.shape[dim] // inner, 1), shape[axis])
+    return start, start + 1

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from firstlight.init.activations import ACTIVATIONS, function
 from firstlight.model import labels
-from firstlight.model.graph import Node, Value, mapped
+from firstlight.model.graph import Node, Value
+from firstlight.model.nested import mapped
 from firstlight.model.uses import NORMS, Uses
 
 _SINGLE = labels.words(  # operators that are an activation by themselves, also where their input has other users

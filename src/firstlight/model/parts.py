@@ -4,7 +4,7 @@ Attention is a product of two signals on either side of a softmax; a gate is an 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from torch import Tensor
@@ -22,13 +22,23 @@ _SCALING = labels.words("mul div add sub where masked_fill clamp clamp_min clamp
 _FAR = 60
 
 Span = tuple[int, int]
+Spans = tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A range of a product's outputs that goes its own way, the part it plays, and how many outputs that part has in all."""
+
+    word: str
+    span: Span
+    fan_out: int
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How the output of a product is cut: the parts with their names, and the outputs of one part where parts interleave."""
+    """How the output of a product is cut: its pieces in order, or only the size of one part where pieces cannot be listed."""
 
-    parts: tuple[tuple[str, Span], ...] = ()
+    parts: tuple[Piece, ...] = ()
     interleaved: int | None = None
 
 
@@ -56,7 +66,7 @@ class Parts:
 
     def cut(self, products: Sequence[Node]) -> Cut:
         """Return how the output of a weight's products is cut into parts that go different ways; no parts if used whole."""
-        found: dict[Span | None, tuple[Value, int]] = {}
+        found: dict[Spans | None, tuple[Value, int]] = {}
         size = 0
         for product in products:
             feature = self.uses.state(product.out).feature
@@ -67,12 +77,19 @@ class Parts:
                     return Cut()
                 found |= cut
             else:
-                return Cut((("up", (0, size // 2)), ("gate", (size // 2, size))))
-        if None in found:
+                return Cut((Piece("up", (0, size // 2), size // 2), Piece("gate", (size // 2, size), size // 2)))
+        names = {self._name(value) for value, _ in found.values()}
+        if len(names) == 1 and names != {""}:
+            return Cut()  # halves of one part, as rotary embeddings take
+        pieces = [] if None in found else self._pieces(found)
+        if any(len(spans or "") != 1 for spans in found):
             sizes = {held for _, held in found.values()}
-            return Cut(interleaved=sizes.pop() if len(sizes) == 1 else None)
-        spans = {span: value for span, (value, _) in found.items() if span is not None}
-        return Cut(tuple(self._tiles(spans, size))) if len(spans) > 1 else Cut()
+            listed = tuple(self._tiles(pieces, size)) if pieces and "" not in names else ()
+            return Cut(listed, interleaved=sizes.pop() if len(sizes) == 1 else None)
+        return Cut(tuple(self._tiles(pieces, size))) if len(found) > 1 else Cut()
+
+    def _pieces(self, found: dict[Spans | None, tuple[Value, int]]) -> list[Piece]:
+        return [Piece(self._name(value), span, held) for spans, (value, held) in found.items() for span in spans or ()]
 
     def _whole(self, product: Node, size: int) -> list[Value]:
         """Return the values that hold the whole output of a product."""
@@ -84,9 +101,9 @@ class Parts:
                         found.append(output)
         return found
 
-    def _narrowed(self, product: Node, size: int) -> dict[Span | None, tuple[Value, int]] | None:
+    def _narrowed(self, product: Node, size: int) -> dict[Spans | None, tuple[Value, int]] | None:
         """Return the parts cut from a product's output, by the outputs they hold; None where something uses it whole."""
-        found: dict[Span | None, tuple[Value, int]] = {}
+        found: dict[Spans | None, tuple[Value, int]] = {}
         for value in self._whole(product, size):
             for user in value.users:
                 made = self._features(product, user)
@@ -94,7 +111,7 @@ class Parts:
                     return None
                 for output, label in made:
                     if labels.held(label) < size:
-                        found.setdefault(labels.span(label), (output, labels.held(label)))
+                        found.setdefault(labels.spans(label), (output, labels.held(label)))
         return found
 
     def _features(self, product: Node, user: Node) -> list[tuple[Value, Tensor]]:
@@ -102,19 +119,20 @@ class Parts:
         pairs = ((value, self.uses.state(value).feature) for value in user.outputs)
         return [(value, feature[1]) for value, feature in pairs if feature is not None and feature[0] is product]
 
-    def _tiles(self, spans: dict[Span, Value], size: int) -> Iterator[tuple[str, Span]]:
-        """Yield parts that cover [0, size) in order; nothing when they overlap."""
-        ordered = sorted(spans)
-        if any(a[1] > b[0] for a, b in pairwise(ordered)):
+    def _tiles(self, pieces: list[Piece], size: int) -> Iterator[Piece]:
+        """Yield pieces that cover [0, size) in order; nothing when they overlap."""
+        ordered = sorted(pieces, key=lambda piece: piece.span)
+        if any(a.span[1] > b.span[0] for a, b in pairwise(ordered)):
             return
         at = 0
-        for place, span in enumerate(ordered):
-            if span[0] > at:
-                yield f"rest{place}", (at, span[0])
-            yield self._name(spans[span]) or f"part{place}", span
-            at = span[1]
+        for place, piece in enumerate(ordered):
+            start, stop = piece.span
+            if start > at:
+                yield Piece(f"rest{place}", (at, start), start - at)
+            yield replace(piece, word=piece.word or f"part{place}")
+            at = stop
         if at < size:
-            yield "rest", (at, size)
+            yield Piece("rest", (at, size), size - at)
 
     def _name(self, value: Value) -> str:
         waiting, seen = [value], {value}

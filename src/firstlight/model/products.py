@@ -7,7 +7,7 @@ transposed convolutions); it is the mean then, kernel / stride along each axis, 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -39,7 +39,8 @@ class Geometry:
 
     letters: o output, i input, k kernel, b one of several weights side by side; '' when the axes could not be followed.
     rows: the range of outputs along the output axis that this product uses; axis: that axis. feature: label of the result,
-    addresses counting outputs.
+    addresses counting outputs. columns: the range along the input axis, where it is known. joined: whether the parameter is one
+    of several that make the weight; offset: where its outputs begin in the result, None where they lie apart.
     """
 
     fan_in: int
@@ -50,6 +51,9 @@ class Geometry:
     feature: Tensor
     groups: int = 1
     transposed: bool = False
+    columns: tuple[int, int] | None = None
+    offset: int | None = 0
+    joined: bool = False
 
 
 def convolution_fans(shape: Sequence[int], groups: int, transposed: bool, stride: Sequence[int]) -> tuple[int, int]:
@@ -70,7 +74,7 @@ def convolution_fans(shape: Sequence[int], groups: int, transposed: bool, stride
 def geometry(node: Node, second: bool, label: Tensor | None, shape: tuple[int, ...]) -> Geometry:
     """Return the geometry of a product whose first or second factor is the weight; label and shape are the parameter's."""
     if node.op == "convolution":
-        return _convolution(node)
+        return _of_parameter(_convolution(node), label, shape)
     if node.op == "_trilinear":
         return _bilinear(node)
     factors = PRODUCTS[node.op](node)
@@ -87,6 +91,16 @@ def _convolution(node: Node) -> Geometry:
     outputs = node.out.shape[1]
     feature = labels.strided(node.out.shape, (0, 1, *[0] * kernel)[: len(node.out.shape)])
     return Geometry(fan_in, fan_out, letters, 1 if transposed else 0, (0, outputs), feature, groups, transposed)
+
+
+def _of_parameter(found: Geometry, label: Tensor | None, shape: tuple[int, ...]) -> Geometry:
+    """Return a geometry whose axes are those of a weight with the axes of the parameter that the weight is a view of."""
+    if label is None or not shape:
+        return found
+    words = letters_of(label, found.letters, shape)
+    axis = words.index("o") if words.count("o") == 1 else None
+    rows = None if axis is None or found.rows is None else rows_of(label, axis, shape, *found.rows)
+    return replace(found, letters=words, axis=axis, rows=rows)
 
 
 def _bilinear(node: Node) -> Geometry:
@@ -110,7 +124,58 @@ def _matrix(
     if label is None or label.ndim != rank:
         return Geometry(fan_in, fan_out, _letters_by_size(shape, fan_in, fan_out), None, None, feature)
     letters, axis, rows = _letters(label, summed, out, shape)
-    return Geometry(fan_in, fan_out, letters, axis, rows, feature)
+    inner = letters.index("i") if letters.count("i") == 1 else None
+    columns = None if inner is None else rows_of(label, inner, shape, 0, fan_in)
+    return Geometry(fan_in, fan_out, letters, axis, rows, feature, columns=columns)
+
+
+def contraction(
+    node: Node, factors: Node, label: Tensor | None, shape: tuple[int, ...], signal: Sequence[int]
+) -> Geometry | None:
+    """Return the geometry of a product written out as (x * w).sum(axes), None where the sum does not run along the weight.
+
+    node is the sum, factors the elementwise product; label and shape are the parameter's, signal is that of the other factor.
+    """
+    full = factors.out.shape
+    if label is None or tuple(label.shape) != full or len(node.args) < 2 or not isinstance(node.args[1], list | tuple):
+        return None
+    axes = [int(axis) % len(full) for axis in node.args[1]] or list(range(len(full)))
+    if not any(label.stride(axis) and full[axis] > 1 for axis in axes):
+        return None
+    other = (1,) * (len(full) - len(signal)) + tuple(signal)
+    kept = [axis for axis in range(len(full)) if axis not in axes]
+    outs = [axis for axis in kept if label.stride(axis) and other[axis] == 1 and full[axis] > 1]
+    strides, step = [0] * len(full), 1
+    for axis in reversed(outs):
+        strides[axis], step = step, step * full[axis]
+    still = tuple(strides) if len(node.out.shape) == len(full) else tuple(strides[axis] for axis in kept)
+    feature = labels.strided(node.out.shape, still)
+    words = "".join("i" if axis in axes else "o" if axis in outs else "b" for axis in range(len(full)))
+    found = Geometry(math.prod(full[axis] for axis in axes), step, words, None, (0, step), feature)
+    return _of_parameter(found, label, shape)
+
+
+def letters_of(label: Tensor | None, letters: str, shape: tuple[int, ...]) -> str:
+    """Return what each axis of a parameter does, by what each axis of a weight that is a view of it does.
+
+    >>> letters_of(labels.whole((4, 6)).t(), "oi", (4, 6))
+    'io'
+    """
+    if label is None or label.ndim != len(letters):
+        return letters if len(letters) == len(shape) else ""
+    words = ["b"] * len(shape)
+    free = [axis for axis, size in enumerate(shape) if size == 1]
+    for dim, word in enumerate(letters):
+        found = labels.axes(label, dim, shape) or ([free.pop(0)] if label.shape[dim] == 1 and free else [])
+        for axis in found:
+            words[axis] = word
+    return "".join(words)
+
+
+def rows_of(label: Tensor, axis: int, shape: tuple[int, ...], begin: int, end: int) -> tuple[int, int]:
+    """Return the range along an axis of a parameter of what a view of it holds from `begin` to `end` along that axis."""
+    start = int(label.storage_offset()) // max(labels.whole(shape).stride(axis), 1) % shape[axis]
+    return start + begin, start + end
 
 
 def _letters_by_size(shape: tuple[int, ...], fan_in: int, fan_out: int) -> str:
@@ -148,6 +213,4 @@ def _letters(
     place = words.index("o") if words.count("o") == 1 else None
     if place is None or out is None:
         return "".join(words), place, None
-    step = labels.whole(shape).stride(place)
-    start = int(label.storage_offset()) // step % shape[place]
-    return "".join(words), place, (start, start + label.shape[out])
+    return "".join(words), place, rows_of(label, place, shape, 0, label.shape[out])

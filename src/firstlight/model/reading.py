@@ -1,14 +1,17 @@
 """`Reading`: what the graph says of each parameter: role, fans, slices, neighbours and place in a branch."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from firstlight.model import names
+from firstlight.model import labels, names
 from firstlight.model.branches import Branches, Found
+from firstlight.model.consumption import Consumption
 from firstlight.model.graph import Graph, Node, Value
 from firstlight.model.neighbours import Activations
-from firstlight.model.parts import Parts
+from firstlight.model.parts import Parts, Piece
+from firstlight.model.products import Geometry
 from firstlight.model.tensors import Slice
-from firstlight.model.uses import Consumption, Uses, made_by
+from firstlight.model.uses import Uses, made_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class Reading:
 
     def _carries(self, use: Consumption) -> bool:
         """Whether a parameter is the weight of a product, and not a factor of it such as the norms of its rows."""
-        sizes = [_numel(self.graph.named[other.root.name].shape) for other in self.uses.products[use.node]]
+        together = [other for other in self.uses.products[use.node] if other.member == use.member]
+        sizes = [_numel(self.graph.named[other.root.name].shape) for other in together]
         return _numel(self.graph.named[use.root.name].shape) == max(sizes)
 
     def _table(self, value: Value, products: list[Consumption]) -> Seen:
@@ -88,11 +92,14 @@ class Reading:
         is_output = any(u.node in self._outputs for u in products)
         activation, param = ("linear", None) if is_output else self.activations.after(use.node.out)
         slices = self._slices(products)
-        interleaved = None if slices else self.parts.cut([u.node for u in products]).interleaved
+        interleaved = None if slices or shape.joined else self.parts.cut([u.node for u in products]).interleaved
+        part = self._part(products) if not slices else ""
+        if shape.joined and part in ("query", "key", "value", "up"):
+            activation, param = "linear", None
         branch = next((b for u in products if (b := self._branch_of.get(u.node)) is not None), None)
         seen = Seen(
             "output-weight" if is_output and branch is None else "weight",
-            shape.fan_in,
+            self._fan_in(products, shape),
             interleaved or shape.fan_out,
             slices,
             _layout(shape.letters),
@@ -101,31 +108,53 @@ class Reading:
             activation,
             param,
             self.activations.before(use.signal)[0],
-            self.parts.of.get(use.node, "") if not slices else "",
+            part,
             branch,
             tied_output=False,
             note=_note(use),
         )
         if slices:
             same = len({part.fan_out for part in slices}) == 1
-            linear = {part.name for part in slices} <= {"query", "key", "value"}
+            linear = {part.part for part in slices} <= {"query", "key", "value"}
             seen = replace(seen, fan_out=slices[0].fan_out if same else None, activation="linear" if linear else None)
         if branch is not None:
             node = next(u.node for u in products if u.node in branch.products)
             seen = replace(seen, position=branch.length - 1 - branch.products[node])
         return seen
 
-    def _parts(self, products: list[Consumption]) -> list[tuple[str, tuple[int, int]]]:
+    def _part(self, products: list[Consumption]) -> str:
+        """Return what a weight that is not cut does; one beside others in a product does what its share of it does."""
+        shape = products[0].geometry
+        if shape is not None and shape.joined and shape.rows is not None:
+            shares = self._cut(products[:1], shape.rows[1] - shape.rows[0])
+            if shares:
+                return "" if shares[0].word.startswith(("part", "rest")) else shares[0].word
+        return self.parts.of.get(products[0].node, "")
+
+    def _parts(self, products: list[Consumption]) -> list[Piece]:
         """Return the parts of a weight along its outputs: rows that enter products of their own, cut as their output is."""
-        groups: dict[tuple[int, int], list[Node]] = {}
+        groups: dict[tuple[int, int], list[Consumption]] = {}
         for use in products:
             if use.geometry is not None and use.geometry.rows is not None:
-                groups.setdefault(use.geometry.rows, []).append(use.node)
-        found: list[tuple[str, tuple[int, int]]] = []
-        for (start, stop), nodes in sorted(groups.items()):
-            inner = self.parts.cut(nodes).parts or ((self.parts.of.get(nodes[0], ""), (0, stop - start)),)
-            found += [(word, (start + a, start + b)) for word, (a, b) in inner]
-        return _distinct([(word or f"part{i}", span) for i, (word, span) in enumerate(found)])
+                groups.setdefault(use.geometry.rows, []).append(use)
+        found: list[Piece] = []
+        for (start, stop), uses in sorted(groups.items()):
+            size = stop - start
+            inner = self._cut(uses, size) or [Piece(self.parts.of.get(uses[0].node, ""), (0, size), size)]
+            found += [replace(piece, span=(start + piece.span[0], start + piece.span[1])) for piece in inner]
+        return _distinct([replace(piece, word=piece.word or f"part{i}") for i, piece in enumerate(found)])
+
+    def _cut(self, uses: list[Consumption], size: int) -> list[Piece]:
+        """Return how the outputs of one weight are cut; of a weight beside others in one product, its share of the cut."""
+        parts = self.parts.cut([use.node for use in uses]).parts
+        geometry = uses[0].geometry
+        if geometry is None or not geometry.joined:
+            return list(parts)
+        if geometry.offset is None:
+            return []
+        at = geometry.offset
+        shares = [(piece.word, max(piece.span[0] - at, 0), min(piece.span[1] - at, size)) for piece in parts]
+        return [Piece(word, (a, b), b - a) for word, a, b in shares if a < b]
 
     def _slices(self, products: list[Consumption]) -> tuple[Slice, ...]:
         """Return the slices of a weight, where its parts are several and cover it."""
@@ -133,11 +162,39 @@ class Reading:
         if first is None or first.axis is None:
             return ()
         parts = self._parts(products)
-        ends = [span[1] for _, span in parts]
+        ends = [piece.span[1] for piece in parts]
         size = self.graph.named[products[0].root.name].shape[first.axis]
-        if len(parts) < 2 or [span[0] for _, span in parts] != [0, *ends[:-1]] or ends[-1] != size:
+        if len(parts) < 2 or [piece.span[0] for piece in parts] != [0, *ends[:-1]] or ends[-1] != size:
             return ()
-        return tuple(Slice(word, a, b, first.fan_in, b - a, first.axis) for word, (a, b) in parts)
+        fan_in = self._fan_in(products, first)
+        return tuple(Slice(piece.word, *piece.span, fan_in, piece.fan_out, first.axis) for piece in parts)
+
+    def _fan_in(self, products: list[Consumption], first: Geometry) -> int:
+        """Return the inputs that an output sums over: those of all products, where ranges of inputs meet in a sum."""
+        ranges = {use.geometry.columns: use for use in products if use.geometry is not None}
+        if len(ranges) < 2 or None in ranges:
+            return first.fan_in
+        spans = sorted(span for span in ranges if span is not None)
+        apart = all(a[1] <= b[0] for a, b in pairwise(spans))
+        alike = len({use.geometry.rows for use in products if use.geometry is not None}) == 1
+        if not apart or not alike or not self._summed([use.node for use in ranges.values()]):
+            return first.fan_in
+        return sum(b - a for a, b in spans)
+
+    def _summed(self, nodes: list[Node]) -> bool:
+        """Whether the outputs of products meet in sums alone."""
+        reached: list[set[Node]] = []
+        for node in nodes:
+            waiting, sums = [node.out], set()
+            while waiting:
+                for user in waiting.pop().users:
+                    if user.op == "add" and user not in sums:
+                        sums.add(user)
+                        waiting.append(user.out)
+                    elif user.op in labels.VIEWS | labels.COPIES:
+                        waiting += user.outputs
+            reached.append(sums)
+        return bool(set.intersection(*reached))
 
     def _factor(self, use: Consumption, value: Value) -> Seen:
         """Return the reading of a parameter that scales a weight rather than being one."""
@@ -236,13 +293,14 @@ def _layout(letters: str) -> str:
     return "" if letters.rstrip("k") in ("oi", "o", "i", "oii") else "" if letters.endswith("k") else letters
 
 
-def _distinct(parts: list[tuple[str, tuple[int, int]]]) -> list[tuple[str, tuple[int, int]]]:
+def _distinct(parts: list[Piece]) -> list[Piece]:
     """Return parts with names made unlike: 'query', 'query2'."""
     counts: dict[str, int] = {}
     made = []
-    for word, span in parts:
-        counts[word] = counts.get(word, 0) + 1
-        made.append((word if counts[word] == 1 else f"{word}{counts[word]}", span))
+    for piece in parts:
+        counts[piece.word] = counts.get(piece.word, 0) + 1
+        number = counts[piece.word]
+        made.append(piece if number == 1 else replace(piece, word=f"{piece.word}{number}"))
     return made
 
 

@@ -42,7 +42,8 @@ PARTS = (  # what a weight does within attention or a feed-forward layer; slices
 class Slice:
     """A part of a packed tensor along one axis that acts as a weight of its own (a gate; q, k or v of attention).
 
-    start and stop are indices along `axis`. fan_in and fan_out are those of the part.
+    start and stop are indices along `axis`. fan_in and fan_out are those of the part, which may lie in several slices: where
+    heads interleave, 'query', 'query2' and so on are one part.
     """
 
     name: str
@@ -51,6 +52,12 @@ class Slice:
     fan_in: int
     fan_out: int
     axis: int = 0
+
+    @property
+    def part(self) -> str:
+        """The name without its number, where that is one of PARTS."""
+        word = self.name.rstrip("0123456789")
+        return word if word in PARTS else self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,19 @@
 """How each parameter is consumed: one pass over the graph that tells weights from signals.
 
 A value is a signal when it depends on the model's input, a weight when it is made of parameters alone, else a constant.
-A weight is consumed where it meets a signal. What a consumption means for the role is decided in verdict.py.
+A weight is consumed where it meets a signal. What a consumption means for the role is decided in reading.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 from torch import Tensor
 
-from firstlight.model import labels
+from firstlight.model import joins, labels
+from firstlight.model.consumption import Consumption, Kind, Root, State
 from firstlight.model.graph import Graph, Node, Value
-from firstlight.model.products import PRODUCTS, Geometry, geometry
-
-Kind = Literal["product", "lookup", "norm-scale", "norm-shift", "norm-statistic", "bias", "add", "mul", "slope", "join",
-               "fill", "given", "other"]  # fmt: skip
+from firstlight.model.joins import Join
+from firstlight.model.products import PRODUCTS, contraction, geometry
 
 ADDITIONS = frozenset(["add", "sub", "rsub"])
 LOOKUPS = labels.words("embedding _embedding_bag _embedding_bag_forward_only")
@@ -36,46 +34,6 @@ NORMS: dict[str, tuple[int, int]] = {  # positions of scale and shift among the 
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
-    """A parameter as it stands in a weight: where its elements are, and what was done to it on the way.
-
-    ops: operators that changed values. looked_up: rows taken by constant indices. selected: by the input's. shifted: 1
-    was added. direct: nothing but views and copies.
-    """
-
-    name: str
-    label: Tensor | None
-    ops: tuple[str, ...] = ()
-    looked_up: bool = False
-    selected: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Consumption:
-    """A weight meets a signal: the kind, the operator, the root, the signal, and the geometry of a product."""
-
-    kind: Kind
-    node: Node
-    root: Root
-    signal: Value | None
-    geometry: Geometry | None = None
-
-
-@dataclass(slots=True)
-class State:
-    """What is known of a value: a signal or not, the parameters it is made of, and where in a product's output it lies."""
-
-    signal: bool = False
-    roots: dict[str, Root] = field(default_factory=dict)
-    feature: "tuple[Node, Tensor] | None" = None
-
-    @property
-    def is_weight(self) -> bool:
-        """Whether the value is made of parameters alone."""
-        return bool(self.roots) and not self.signal
-
-
 class Uses:
     """The consumptions of every parameter, in order, and the state of every value."""
 
@@ -85,6 +43,8 @@ class Uses:
         self.by_name: dict[str, list[Consumption]] = {}
         self.products: dict[Node, list[Consumption]] = {}
         self.mixtures: list[tuple[Node, State, State]] = []  # products of two weights
+        self._joins: dict[str, Join] = {}
+        self._shapes = {name: value.shape for name, value in graph.named.items()}
         for node in graph.nodes:
             self._step(node)
         for value in graph.outputs:
@@ -99,8 +59,8 @@ class Uses:
         found = self.states[value]
         if value.given and found.is_weight:
             self.states[value] = State(signal=True)
-            for root in found.roots.values():
-                self._consume(Consumption("given", value.users[0], root, None)) if value.users else None
+            if value.users:
+                self._consume_roots("given", found, value.users[0])
         return self.states[value]
 
     def _step(self, node: Node) -> None:
@@ -119,9 +79,46 @@ class Uses:
         if weights and signals:
             self._meet(node, weights, signals)
         elif weights:
-            self._combine(node, weights)
+            self._join(node) if node.op in joins.JOINING else self._combine(node, weights)
+            return
+        elif node.op == "sum" and self._contract(node):
             return
         self._pass(node, made)
+
+    def _join(self, node: Node) -> None:
+        """Follow parameters that are put side by side as one weight with a name of its own."""
+        roots = {value: tuple(self.states[value].roots.values()) for value in node.inputs}
+        name = f"<join {node.index}>"
+        self._joins[name] = joins.join(node, roots)
+        self.states[node.out] = State(roots={name: Root(name, labels.whole(node.out.shape))})
+
+    def _contract(self, node: Node) -> bool:
+        """Enter a product that is written out as (x * w).sum(axes); False where it is not one."""
+        factors = node.inputs[0].node
+        if factors is None or factors.op != "mul" or factors.out.users != [node] or len(factors.inputs) != 2:
+            return False
+        first, second = factors.inputs
+        weight, signal = (first, second) if self.states[first].is_weight else (second, first)
+        if not self.states[weight].is_weight or not self.states[signal].signal:
+            return False
+        found = []
+        for root in self.states[weight].roots.values():
+            label = labels.broadcast(root.label, factors.out.shape)
+            shape = (
+                None
+                if root.ops or root.looked_up
+                else contraction(node, factors, label, self._shape(root.name), signal.shape)
+            )
+            if shape is None:
+                return False
+            found.append((root, shape))
+        for root, shape in found:
+            for share in joins.shares(root, shape, self._joins, self._shapes):
+                uses = self.by_name[share.root.name]
+                uses[:] = [use for use in uses if use.node is not factors]
+                self._consume(Consumption("product", node, share.root, signal, share.geometry, share.member))
+        self.states[node.out] = State(signal=True, feature=(node, found[0][1].feature))
+        return True
 
     def _pass(self, node: Node, made: State) -> None:
         """Give the outputs of a node without weights their state, and follow a product's features where they stay apart."""
@@ -192,7 +189,8 @@ class Uses:
         weight, signal = (second, first) if b.is_weight and not a.is_weight else (first, second)
         for root in self.states[weight].roots.values():
             shape = geometry(node, weight is second, root.label, self._shape(root.name))
-            self._consume(Consumption("product", node, root, signal, shape))
+            for share in joins.shares(root, shape, self._joins, self._shapes):
+                self._consume(Consumption("product", node, share.root, signal, share.geometry, share.member))
         for extra in rest:
             if extra is not None and self.states[extra].is_weight:
                 self._consume_all("bias", extra, node, None)
@@ -233,9 +231,12 @@ class Uses:
         )
 
     def _consume_all(self, kind: Kind, value: Value, node: Node | None, signal: Value | None) -> None:
-        for root in self.states[value].roots.values():
-            at = node or (value.node or self.graph.nodes[0])
-            self._consume(Consumption(kind, at, root, signal))
+        self._consume_roots(kind, self.states[value], node or value.node or self.graph.nodes[0], signal)
+
+    def _consume_roots(self, kind: Kind, state: State, node: Node, signal: Value | None = None) -> None:
+        for root in state.roots.values():
+            for share in joins.shares(root, None, self._joins, self._shapes):
+                self._consume(Consumption(kind, node, share.root, signal))
 
     def _consume(self, use: Consumption) -> None:
         self.by_name.setdefault(use.root.name, []).append(use)
@@ -243,7 +244,7 @@ class Uses:
             self.products.setdefault(use.node, []).append(use)
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        return self.graph.named[name].shape
+        return self._joins[name].shape if name in self._joins else self._shapes[name]
 
 
 def made_by(value: Value) -> Node | None:

@@ -64,7 +64,7 @@ def stacks(context: Context) -> list[int]:
 def no_parts(context: Context) -> str | None:
     """Return why the parts of attention and feed-forward cannot be used, None if they are known."""
     for info in context.infos:
-        if info.part in VALUES or any(part.name in VALUES for part in info.slices):
+        if info.part in VALUES or any(part.part in VALUES for part in info.slices):
             return None
     return (
         "none of its weights is known to be a part of attention. Parts are read from the operators of a forward pass: give "
@@ -75,7 +75,7 @@ def no_parts(context: Context) -> str | None:
 def parts_of(info: TensorInfo) -> tuple[tuple[TensorInfo | Slice, str], ...]:
     """Return a weight's slices, or the weight itself, each with the part it plays ('' when none is known)."""
     if info.slices:
-        return tuple((part, part.name) for part in info.slices)
+        return tuple((part, part.part) for part in info.slices)
     return ((info, info.part or ("attention-out" if info.kind == "AttentionOutput" else "")),)
 
 

@@ -175,7 +175,8 @@ def zero(info: TensorInfo, context: Context) -> Choice | None:
 
 def _matrix(part: TensorInfo | Slice, info: TensorInfo) -> tuple[int, int, int]:
     """Return rows, columns and kernel size of a weight, or a slice of one, as its distribution sees it."""
-    sizes = dict(zip(info.layout, info.shape, strict=True)) if info.layout else {"o": info.shape[0], "i": info.shape[1]}
+    letters = info.layout or ("oi" if len(info.shape) > 1 else "i")
+    sizes = {"o": 1, "i": 1} | dict(zip(letters, info.shape, strict=False))
     taps = math.prod(info.shape) // max(math.prod(sizes.values()), 1)
     if info.layout:
         taps = math.prod(size for letter, size in zip(info.layout, info.shape, strict=True) if letter == "k")

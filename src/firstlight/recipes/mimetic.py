@@ -4,7 +4,7 @@ from itertools import takewhile
 
 from firstlight.init.patterns import mimetic_std
 from firstlight.model.spec import Option
-from firstlight.model.tensors import TensorInfo
+from firstlight.model.tensors import Slice, TensorInfo
 from firstlight.recipes.branches import no_parts, parts_of
 from firstlight.recipes.choice import WEIGHTS, Choice, Context, Number
 from firstlight.recipes.recipe import Unfit, register
@@ -57,10 +57,12 @@ def mimetic(
         qk = word in ("query", "key")
         noise, identity = (qk_noise, qk_identity) if qk else (vo_noise, -vo_identity)
         rows, width = part.fan_out or 0, part.fan_in or 0
-        if word not in _PAIRED or rows != width or width % heads:
+        apart = isinstance(part, Slice) and part.stop - part.start != rows
+        if word not in _PAIRED or rows != width or width % heads or apart:
             raise Unfit(
-                f"'{info.name}' {info.shape} does not map d numbers to the same d in {heads} heads. Grouped queries, gates and "
-                "cross-attention of other widths have no such pair; use 'vit' for it by a rule."
+                f"'{info.name}' {info.shape} does not map d numbers to the same d in {heads} heads, side by side. Grouped "
+                "queries, gates, parts that interleave and cross-attention of other widths have no such pair; use 'vit' for it "
+                "by a rule."
             )
         stds.append(mimetic_std(width, width // heads if qk else width, noise, identity))
         options.append(

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 import torch
 
 from firstlight.errors import DtypeError, OptionError, PlanError, UnclaimedParameterError, did_you_mean
+from firstlight.init.registry import DISTRIBUTIONS
 from firstlight.model.tensors import TensorInfo
 from firstlight.recipes.choice import KEEP, RECOMPUTED, Choice, constant, keep
 from firstlight.recipes.compose import Composition
@@ -32,6 +33,7 @@ def rows_of(recipe: Recipe | Composition, infos: Sequence[TensorInfo], patterns:
     choices = [_norms(info, choice, infos, chosen) for info, choice in zip(infos, choices, strict=True)]
     normed = {info.scale_of for info in infos if info.scale_of}
     choices = [_direction(info, c) if info.name in normed else c for info, c in zip(infos, choices, strict=True)]
+    choices = [_vector(info, c) for info, c in zip(infos, choices, strict=True)]
     pairs = [(info, choice) for info, choice in zip(infos, choices, strict=True) if choice is not None]
     for info, choice in pairs:
         _refuse_dtype(info, choice)
@@ -86,6 +88,16 @@ def _direction(info: TensorInfo, choice: Choice | None) -> Choice | None:
     if choice is None or choice.std is None or _size(choice) != 0:
         return choice
     return Choice("normal", 1.0, f"{choice.reason}; the norms of its rows are 0, its direction must not be")
+
+
+def _vector(info: TensorInfo, choice: Choice | None) -> Choice | None:
+    """Return for a weight of a single output, which is no matrix, numbers of the same size where a matrix was chosen."""
+    axes = len(info.layout.replace("b", "")) if info.layout else len(info.shape)
+    if choice is None or axes > 1 or not isinstance(choice.std, float) or choice.distribution in (KEEP, RECOMPUTED):
+        return choice
+    if DISTRIBUTIONS[choice.distribution].elementwise:
+        return choice
+    return Choice("normal", choice.std, f"{choice.reason}; one row makes no matrix, so N(0, {choice.std:.4g}²)")
 
 
 def _size(choice: Choice) -> float | None:

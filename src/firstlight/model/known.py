@@ -1,0 +1,102 @@
+"""`Known`: values of tensors on the meta device, where they follow from inputs, buffers and constants without any weight.
+
+Masks, positions and token ids are small, so what is computed from them alone is computed twice: without values, as all else,
+and with them. Forward may then look at them, as `if mask.all()` does, though the weights have no values.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstlight.model.nested import mapped, tensors
+
+_MOST = 1 << 16  # elements of a tensor whose values are kept
+
+
+class NeedsValuesError(RuntimeError):
+    """Raised where forward looks at a value that is not known without weights."""
+
+
+class Known:
+    """The tensors whose values are known, and how an operator runs on them."""
+
+    def __init__(self, values: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
+        self._values: dict[int, Tensor] = {}
+        self._alive: list[Tensor] = []  # so that an id stays its own
+        for bare, value in values:
+            self._note(bare, value)
+
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operator; where it needs values that are known, with them. What it raises otherwise passes through."""
+        given = list(tensors((args, kwargs)))
+        known = all(self._value(tensor) is not None for tensor in given)
+        if func is torch.ops.aten._local_scalar_dense.default:
+            value = self._value(given[0])
+            if value is None:
+                raise NeedsValuesError("forward looks at a value, and tensors on the meta device have none")
+            return func(value)
+        if not known:
+            output = _run(func, args, kwargs)
+            for tensor in written_by(func, args, kwargs):
+                self._forget(tensor)
+            return output
+        try:
+            output = _run(func, args, kwargs)
+        except (RuntimeError, NotImplementedError):  # its shape depends on values, as that of nonzero
+            if not any(tensor.device.type == "meta" for tensor in given):
+                raise
+            made = self._compute(func, args, kwargs)
+            output = mapped(made, Tensor, lambda tensor: torch.empty_like(tensor, device="meta"))
+            self._note_all(output, made)
+            return output
+        if any(tensor.device.type == "meta" and tensor.numel() <= _MOST for tensor in tensors(output)):
+            self._note_all(output, self._compute(func, args, kwargs))
+        return output
+
+    def _compute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        where = {key: torch.device("cpu") if key == "device" else value for key, value in kwargs.items()}
+        changed = mapped((tuple(args), where), Tensor, self._value)
+        return func(*changed[0], **changed[1])
+
+    def _note_all(self, output: Any, made: Any) -> None:
+        for bare, value in zip(tensors(output), tensors(made), strict=True):
+            if bare.device.type == "meta":
+                self._note(bare, value)
+
+    def _note(self, bare: Tensor, value: Tensor) -> None:
+        if bare.numel() <= _MOST:
+            self._values[id(bare)] = value
+            self._alive.append(bare)
+
+    def _value(self, tensor: Tensor) -> Tensor | None:
+        return self._values.get(id(tensor)) if tensor.device.type == "meta" else tensor
+
+    def _forget(self, written: Tensor) -> None:
+        """Forget the values in memory that was written to by something unknown."""
+        value = self._values.get(id(written))
+        if value is not None:
+            memory = value.untyped_storage().data_ptr()
+            self._values = {k: v for k, v in self._values.items() if v.untyped_storage().data_ptr() != memory}
+
+
+def _run(func: Any, args: Any, kwargs: Any) -> Any:
+    """Run an operator; the grouped product of experts has no meta form for every dtype, so its shape is given here."""
+    if func is torch.ops.aten._grouped_mm.default and args[0].device.type == "meta":
+        rows, experts = args[0], args[1]
+        return rows.new_empty((*rows.shape[:-1], experts.shape[-1]))
+    return func(*args, **kwargs)
+
+
+def written_by(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+    """Return the tensors that an operator writes into."""
+    schema = func._schema
+    if not schema.is_mutable:
+        return []
+    found = []
+    for position, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = args[position] if position < len(args) else kwargs.get(argument.name)
+            found += list(tensors(given))
+    return found
