@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from firstlight.errors import DataError, MeasureError, OptionError, did_you_mean
 from firstlight.model.example import arguments, made_up, on_meta
 from firstlight.model.generators import own_generators
-from firstlight.model.graph import Graph, Value, ValueOf, record, tensors
+from firstlight.model.graph import Graph, Value, ValueOf, record
+from firstlight.model.nested import tensors
 from firstlight.model.replica import replica
 from firstlight.plan import Plan
 from firstlight.plan import plan as make_plan
@@ -105,7 +106,7 @@ def predict(
     if loss is not None and loss not in LOSSES:
         near = did_you_mean(str(loss), LOSSES)
         raise OptionError(f"loss={loss!r} is not known. Choose {', '.join(map(repr, LOSSES))} or None.{near}")
-    batch = made_up(model) if example is None else example
+    batch = next(iter(made_up(model)), None) if example is None else example
     if batch is None:
         raise DataError(
             f"{type(model).__name__} does not say what it takes. Give example=, such as a batch or a tensor on the meta "
@@ -151,7 +152,7 @@ def _record(
     copy, _ = replica(model, shrink=False, meta=meta)
     for ours, theirs in zip(copy.modules(), model.modules(), strict=True):
         ours.training = theirs.training
-    args, kwargs = arguments(on_meta(batch) if meta else batch)
+    args, kwargs, values = on_meta(*arguments(batch)) if meta else (*arguments(batch), [])
     real = list(tensors(arguments(batch)))
     bare = list(tensors((args, kwargs)))
 
@@ -162,7 +163,7 @@ def _record(
         with watching(copy, places[0]):
             yield
 
-    graph = record(copy, args, kwargs, within)
+    graph = record(copy, args, kwargs, within, values=values)
     return graph, places[0], fed
 
 
