@@ -10,6 +10,7 @@ import torch
 from firstlight.errors import DtypeError, OptionError
 from firstlight.random.devices import kernel_dtypes, maker
 from firstlight.random.laws import Law
+from firstlight.random.pages import ask_for
 from firstlight.random.parameters import Parameters, parameters
 from firstlight.random.stream import key
 from firstlight.random.threads import spread
@@ -168,6 +169,7 @@ def _run_kernel(
     split = np.uint64(rule.split) if rule.double else np.uint32(rule.split)
 
     def job(first: int, last: int) -> None:
+        ask_for(out, first, last)
         kernel(rule.kind, low, high, numbers, split, starts, length, first, last, out)
 
     spread(job, tensor.numel(), torch.get_num_threads())
