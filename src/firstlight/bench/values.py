@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -61,8 +61,8 @@ class BenchRow:
 def bench(*, count: int = COUNT, rounds: int = 3, device: str = "cpu") -> Iterator[BenchRow]:
     """Yield a row for every kind and dtype as soon as it is measured.
 
-    In every round firstlight, torch and the constant take their turn on the same tensor with torch's thread count, after
-    a fill that is not counted: it loads kernels and touches the memory.
+    In every round firstlight fills a tensor of each dtype, then torch does, then the constant is stored: dtypes are compared
+    within the same moments, as makers are. A fill that is not counted loads kernels and touches the memory.
 
     Args:
         count: values a fill.
@@ -72,11 +72,10 @@ def bench(*, count: int = COUNT, rounds: int = 3, device: str = "cpu") -> Iterat
     Raises:
         OptionError: if the values do not fit into memory.
     """
-    for dtype_name, dtype in DTYPES.items():
-        tensor = _empty(count, dtype, device)
-        for kind, (law, theirs) in KINDS.items():
-            ours = partial(fill, tensor, law, seed=0, name="bench")
-            yield _row(kind, dtype_name, tensor, ours, partial(theirs, tensor), rounds)
+    tensors = {name: _empty(count, dtype, device) for name, dtype in DTYPES.items()}
+    for kind, (law, theirs) in KINDS.items():
+        ours = partial(fill, law=law, seed=0, name="bench")
+        yield from _rows(kind, tensors, ours, theirs, rounds)
 
 
 def bench_orthogonal(*, side: int = SIDE, rounds: int = 3) -> Iterator[BenchRow]:
@@ -86,9 +85,8 @@ def bench_orthogonal(*, side: int = SIDE, rounds: int = 3) -> Iterator[BenchRow]
         side: rows and columns.
         rounds: counted rounds; the median is reported.
     """
-    tensor = torch.empty(side, side)
-    ours = partial(orthogonal_, tensor, seed=0, name="bench")
-    yield _row("orthogonal", "float32", tensor, ours, partial(torch.nn.init.orthogonal_, tensor), rounds)
+    ours = partial(orthogonal_, seed=0, name="bench")
+    yield from _rows("orthogonal", {"float32": torch.empty(side, side)}, ours, torch.nn.init.orthogonal_, rounds)
 
 
 def cold_start() -> float:
@@ -118,17 +116,26 @@ def _empty(count: int, dtype: torch.dtype, device: str) -> torch.Tensor:
         ) from error
 
 
-def _row(
-    kind: str, dtype: str, tensor: torch.Tensor, ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int
-) -> BenchRow:
-    constant = partial(tensor.fill_, 1.0)
-    jobs: dict[str, Callable[[], Any]] = {"firstlight": ours, "torch": theirs, "constant": constant}
-    if tensor.is_cuda:
+def _rows(
+    kind: str, tensors: Mapping[str, torch.Tensor], ours: Callable[..., Any], theirs: Callable[..., Any], rounds: int
+) -> Iterator[BenchRow]:
+    makers: dict[str, Callable[..., Any]] = {
+        "firstlight": ours,
+        "torch": theirs,
+        "constant": partial(torch.Tensor.fill_, value=1.0),
+    }
+    jobs: dict[str, Callable[[], Any]] = {
+        f"{who} {dtype}": partial(make, tensor) for who, make in makers.items() for dtype, tensor in tensors.items()
+    }
+    first = next(iter(tensors.values()))
+    if first.is_cuda:
         jobs = {name: partial(_to_the_end, job) for name, job in jobs.items()}
-    took = in_turn(jobs, rounds, warm=tuple(jobs) if tensor.is_cuda else ("firstlight",))
-    speeds = {name: tensor.numel() / time / 1e9 for name, time in took.items()}
-    device = torch.cuda.get_device_name(tensor.device) if tensor.is_cuda else "cpu"
-    return BenchRow(kind, dtype, tensor.numel(), torch.get_num_threads(), device, **speeds)
+    warm = tuple(name for name in jobs if first.is_cuda or name.startswith("firstlight"))
+    took = in_turn(jobs, rounds, warm=warm)
+    device = torch.cuda.get_device_name(first.device) if first.is_cuda else "cpu"
+    for dtype, tensor in tensors.items():
+        speeds = {who: tensor.numel() / took[f"{who} {dtype}"] / 1e9 for who in makers}
+        yield BenchRow(kind, dtype, tensor.numel(), torch.get_num_threads(), device, **speeds)
 
 
 def _to_the_end(job: Callable[[], Any]) -> None:
