@@ -15,6 +15,8 @@ from firstlight.apply.check import Pair, checked, refuse_unfilled
 from firstlight.apply.compute import Builder, compute, same_bits
 from firstlight.apply.exchange import make_together, possible
 from firstlight.apply.parts import Part, common, draw_box, draw_whole, padding, parts, stands_alone
+from firstlight.apply.plain import follow, refuse_loose
+from firstlight.apply.spectral import is_spectral, vector
 from firstlight.model.roles import Entry, entries
 from firstlight.model.shards import Box, boxes, class_name, held_by_this_process, is_sharded, with_memory
 from firstlight.random import key
@@ -26,11 +28,12 @@ Names = str | Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A tensor that gets values: those of its row, or those that code has computed."""
+    """A tensor that gets values: those of its row, those that code has computed, or those that follow from its weight."""
 
     row: PlanRow
     entry: Entry
     value: torch.Tensor | None = None
+    spectral: bool = False
 
 
 @torch.no_grad()
@@ -68,15 +71,22 @@ def write(
         OptionError: if a distribution, std or option is not allowed, or the seed is out of range.
         In each case no byte of the model has changed.
     """
-    together = []
+    together, made, late = [], {}, []
     for task in _tasks(rows, model, seed, rebuild, within, or_refuse=True):
         tensor = _with_memory(task.entry, device)
-        if _needs_others(task, tensor):
+        if task.entry.tensor.is_meta:
+            made[id(task.entry.tensor)] = tensor
+        if task.spectral:
+            late.append((task, tensor))
+        elif _needs_others(task, tensor):
             together.append((task.row, tensor))
         else:
             _fill(task, held_by_this_process(tensor), boxes(tensor), seed)
     if together:
         make_together(together, seed)
+    for task, tensor in late:  # computed from weights, which have their values now
+        tensor.copy_(vector(model, task.entry, seed))
+    follow(model, made)
 
 
 @torch.no_grad()
@@ -97,6 +107,10 @@ def differing(
         held = held_by_this_process(task.entry.tensor)
         if held.is_meta:
             names.append(task.row.name)  # it holds nothing
+            continue
+        if task.spectral:
+            if not same_bits(vector(model, task.entry, seed).to(held.dtype), held):
+                names.append(task.row.name)
             continue
         anew = torch.empty_like(held)
         _fill(task, anew, boxes(task.entry.tensor), seed)
@@ -123,14 +137,20 @@ def _tasks(
         rows = [row for row in rows if not here.isdisjoint((row.name, *row.aliases))]
     pairs = checked(rows, found)
     wanted = [(row, entry) for row, entry in pairs if row.distribution == RECOMPUTED]
+    late = {entry.names[0] for _, entry in wanted if is_spectral(model, entry)}
+    wanted = [(row, entry) for row, entry in wanted if entry.names[0] not in late]
     values, failed = compute(model, [entry for _, entry in wanted], rebuild, seed)
     left = [(row, entry) for row, entry in wanted if entry.names[0] not in values]
     if or_refuse:
+        refuse_loose(model, {id(tensor) for tensor in (*model.parameters(), *model.buffers())})
         _refuse_uncomputed(left, len(pairs), failed)
     return [
-        Task(row, entry, values.get(entry.names[0]))
+        Task(row, entry, values.get(entry.names[0]), entry.names[0] in late)
         for row, entry in pairs
-        if row.drawn or entry.names[0] in values or (row.distribution == RECOMPUTED and entry.tensor.is_meta)
+        if row.drawn
+        or entry.names[0] in values
+        or entry.names[0] in late
+        or (row.distribution == RECOMPUTED and entry.tensor.is_meta)
     ]
 
 
