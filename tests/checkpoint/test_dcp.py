@@ -1,7 +1,11 @@
 """torch.distributed.checkpoint: the same bits, loaded into one process or into FSDP2 shards."""
 
+import errno
+import hashlib
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -13,9 +17,8 @@ import torch
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 
 import firstlight as fl
-from firstlight.checkpoint import dcp
-from firstlight.checkpoint.values import Values
-from firstlight.errors import FileError, OptionError
+from firstlight.checkpoint import dcp, disk
+from firstlight.errors import FileError
 from firstlight.model.targets import load
 
 _LLAMA = {
@@ -92,25 +95,133 @@ def test_fsdp2_shards_load_it(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", SHARDED, str(tmp_path / "out"), target], check=True, timeout=200)
 
 
-def test_what_torch_writes_in_one_go_has_no_parts(tmp_path: Path) -> None:
-    for options in ({"part": "1/2"}, {"resume": True}):
-        with pytest.raises(OptionError, match="part and resume are for safetensors"):
-            fl.create("mlp", tmp_path / "out", recipe="he", format="dcp", **options)
-    assert list(tmp_path.iterdir()) == []
+TARGET = "mlp:depth=6,width=80"
+OPTIONS: dict[str, Any] = {"recipe": "he", "dtype": "bfloat16", "max_shard_size": "20KB", "seed": 5, "format": "dcp"}
 
 
-def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileError, match="is not empty"):
-        fl.create("mlp", tmp_path, recipe="he", format="dcp", force=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
-def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    assert fl.create(TARGET, folder, **OPTIONS).shards == 6
+    return hashes(folder)
 
-    monkeypatch.setattr(Values, "read", fail)
-    with pytest.raises(FileError, match=r"out' cannot be written: No space left on device"):
-        fl.create("mlp", tmp_path / "out", recipe="he", format="dcp")
-    assert list(tmp_path.iterdir()) == []
+
+def test_parts_of_three_machines_together_are_the_files_of_one(whole: dict[str, str], tmp_path: Path) -> None:
+    together: dict[str, str] = {}
+    for number in (1, 2, 3):
+        fl.create(TARGET, tmp_path / str(number), part=f"{number}/3", **OPTIONS)
+        part = hashes(tmp_path / str(number))
+        assert all(together.get(name, value) == value for name, value in part.items())
+        assert set(part) & set(together) <= {".metadata"}
+        together |= part
+    assert together == whole
+
+
+def killed(folder: Path, count: int) -> None:
+    """Write a checkpoint, and end by SIGKILL when `count` bytes are written."""
+    left = [count]
+
+    def write(file: int, data: memoryview, at: int) -> None:
+        os.pwrite(file, data[: left[0]], at)
+        left[0] -= len(data)
+        if left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for name, value in (("_write", write), ("BLOCK", 4096), ("_DIRECT", 0)):
+        setattr(disk, name, value)
+    fl.create(TARGET, folder, **OPTIONS)
+
+
+@pytest.mark.parametrize(("count", "files"), [(1, 0), (9_000, 0), (25_000, 1), (60_000, 3)])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this platform does not fork")
+def test_killed_at_any_byte_only_whole_files_have_their_names_and_resume_ends_with_the_same_bits(
+    count: int, files: int, whole: dict[str, str], tmp_path: Path
+) -> None:
+    process = multiprocessing.get_context("fork").Process(target=killed, args=(tmp_path / "out", count))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    finished = {name: value for name, value in hashes(tmp_path / "out").items() if not name.endswith(".part")}
+    assert finished.items() <= whole.items()
+    assert len(finished) == files
+    assert ".metadata" not in finished  # nothing loads half a checkpoint
+    made = fl.create(TARGET, tmp_path / "out", resume=True, **OPTIONS)
+    assert set(made.found) == set(finished)
+    assert hashes(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 6}, r"is of another checkpoint: seed = 5 there, 6 here\. Go on with the same"),
+        ({"dtype": "float16"}, r"is of another checkpoint: plan_hash = \w+ there, \w+ here"),
+        ({"max_shard_size": "1MB"}, r"__1_0\.distcp' is no file of this checkpoint, which has 1"),
+    ],
+)
+def test_resume_refuses_files_of_another_checkpoint(
+    change: dict[str, Any], message: str, whole: dict[str, str], tmp_path: Path
+) -> None:
+    fl.create(TARGET, tmp_path, **OPTIONS)
+    with pytest.raises(FileError, match=message):
+        fl.create(TARGET, tmp_path, resume=True, **(OPTIONS | change))
+    assert hashes(tmp_path) == whole
+
+
+def test_resume_refuses_a_file_that_is_cut_or_of_another_writer(tmp_path: Path) -> None:
+    fl.create(TARGET, tmp_path, **OPTIONS)
+    first = tmp_path / "__0_0.distcp"
+    data = first.read_bytes()
+    first.write_bytes(data[:-3])
+    with pytest.raises(FileError, match=rf"it has {len(data) - 3:,} bytes, not {len(data):,}"):
+        fl.create(TARGET, tmp_path, resume=True, **OPTIONS)
+    first.write_bytes((tmp_path / "__1_0.distcp").read_bytes())
+    with pytest.raises(FileError, match="it holds other tensors, as with another dtype or max_shard_size"):
+        fl.create(TARGET, tmp_path, resume=True, **OPTIONS)
+    first.write_bytes(data[200:])
+    with pytest.raises(FileError, match="it does not begin as a file of firstlight"):
+        fl.create(TARGET, tmp_path, resume=True, **OPTIONS)
+
+
+def test_a_checkpoint_that_is_there_is_not_replaced_without_force(whole: dict[str, str], tmp_path: Path) -> None:
+    fl.create(TARGET, tmp_path, **(OPTIONS | {"seed": 6}))
+    before = hashes(tmp_path)
+    with pytest.raises(FileError, match=r"__0_0\.distcp' exists\. Go on with resume"):
+        fl.create(TARGET, tmp_path, **OPTIONS)
+    assert hashes(tmp_path) == before
+    fl.create(TARGET, tmp_path, force=True, **OPTIONS)
+    assert hashes(tmp_path) == whole
+
+
+def test_every_file_says_what_it_is_of(tmp_path: Path) -> None:
+    made = fl.create(TARGET, tmp_path, **OPTIONS)
+    with (tmp_path / "__0_0.distcp").open("rb") as file:
+        line = json.loads(file.readline())
+    assert line["plan_hash"] == made.metadata["plan_hash"]
+    assert (line["recipe"], line["seed"], line["stream_version"]) == ("he", "5", "1")
+
+
+def test_a_full_disk_is_a_clear_error_and_finished_files_stay(
+    whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite, left = os.pwrite, [50_000]
+
+    def full(file: int, data: memoryview, at: int) -> int:
+        if left[0] <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        left[0] -= len(data)
+        return pwrite(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(FileError, match=r"distcp' .*cannot be written: No space left on device\. Free space, or"):
+        fl.create(TARGET, tmp_path, **OPTIONS)
+    left_over = hashes(tmp_path)
+    assert 0 < len(left_over) < len(whole)
+    assert left_over.items() <= whole.items()
+    left[0] = 10**9
+    fl.create(TARGET, tmp_path, resume=True, **OPTIONS)
+    assert hashes(tmp_path) == whole

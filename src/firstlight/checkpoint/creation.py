@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
 import torch
 
-from firstlight.checkpoint.disk import BLOCK, Sink, aside, refused
+from firstlight.checkpoint.disk import BLOCK, Sink, refused
 from firstlight.checkpoint.folder import (
     check_folder,
     is_ready,
@@ -22,12 +22,16 @@ from firstlight.checkpoint.folder import (
 from firstlight.checkpoint.job import Job, prepare
 from firstlight.checkpoint.layout import INDEX, Shard, index, parse_part, parse_size, shards, share
 from firstlight.checkpoint.values import Values, boxes
-from firstlight.errors import FileError, OptionError, did_you_mean
+from firstlight.errors import OptionError, did_you_mean
 from firstlight.files import write_whole
 from firstlight.plan import Plan
 from firstlight.random import key
 from firstlight.recipes import Recipe
 
+if TYPE_CHECKING:
+    from firstlight.checkpoint.dcp import DcpFile
+
+File: TypeAlias = Union[Shard, "DcpFile"]  # one of the two formats
 Tell = Callable[[str, int, int, str], None]
 Format = Literal["safetensors", "dcp"]
 
@@ -109,15 +113,11 @@ def create(
     start = time.perf_counter()
     chosen, limit, share_of = _dtype(dtype), parse_size(max_shard_size), parse_part(part)
     key(seed, "")  # refuses a seed out of range
-    _check_format(format, part=share_of, resume=resume)
+    _check_format(format)
     folder = check_folder(output)
     job = prepare(target, recipe, chosen, seed, native=format == "dcp")
-    if format == "dcp":
-        _write_dcp(folder, job, tell or _silent)
-        return _created(folder, job, (folder.name,), (), job.nbytes, 1, start)
-    files = shards(job.parts, limit)
+    files, texts = _layout(job, limit, dcp=format == "dcp")
     mine = share(files, share_of)
-    texts = {**job.texts, **({INDEX: index(files)} if len(files) > 1 else {})}
     found = _look(folder, files, mine, texts, job, resume=resume, force=force)
     wanted = [file for file in mine if file.name not in found]
     _write(folder, wanted, job, tell or _silent)
@@ -128,11 +128,26 @@ def create(
     return _created(folder, job, written, found, sum(file.nbytes for file in wanted), len(files), start)
 
 
+def _layout(job: Job, limit: int, *, dcp: bool) -> tuple[tuple[File, ...], dict[str, str | bytes]]:
+    """Return all files of weights, and the small files beside them."""
+    if dcp:
+        from firstlight.checkpoint.dcp import (
+            METADATA,
+            files,
+            metadata_of,
+        )  # torch takes a while to import what it needs
+
+        boxed = files(job.parts, limit)
+        return boxed, {**job.texts, METADATA: metadata_of(boxed, job.metadata)}
+    made = shards(job.parts, limit)
+    return made, {**job.texts, **({INDEX: index(made)} if len(made) > 1 else {})}
+
+
 def _look(
     folder: Path,
-    files: Sequence[Shard],
-    mine: Sequence[Shard],
-    texts: Mapping[str, str],
+    files: Sequence[File],
+    mine: Sequence[File],
+    texts: Mapping[str, str | bytes],
     job: Job,
     *,
     resume: bool,
@@ -140,7 +155,7 @@ def _look(
 ) -> tuple[str, ...]:
     """Return the names of files that are finished already, after refusing whatever else is in the way."""
     refuse_others(folder, files)
-    found = tuple(file.name for file in mine if resume and is_ready(folder / file.name, file, job.metadata))
+    found = tuple(file.name for file in mine if resume and _is_ready(folder / file.name, file, job.metadata))
     wanted = [file for file in mine if file.name not in found]
     if not force:
         refuse_existing(folder, wanted, texts)
@@ -150,50 +165,49 @@ def _look(
     return found
 
 
-def _write(folder: Path, files: Sequence[Shard], job: Job, tell: Tell) -> None:
+def _is_ready(path: Path, file: File, metadata: Mapping[str, str]) -> bool:
+    if isinstance(file, Shard):
+        return is_ready(path, file, metadata)
+    from firstlight.checkpoint import dcp
+
+    return dcp.is_ready(path, file, metadata)
+
+
+def _write(folder: Path, files: Sequence[File], job: Job, tell: Tell) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise refused(folder, error) from error
     total, done = sum(file.nbytes for file in files), 0
     for file in files:
-        tell("create", done // _MEGABYTE, total // _MEGABYTE, f"MB  {file.name}")
+
+        def told(count: int, name: str = file.name) -> None:
+            nonlocal done
+            done += count
+            tell("create", done // _MEGABYTE, total // _MEGABYTE, f"MB  {name}")
+
+        told(0)
         start = file.header(job.metadata)
-        values: tuple[str, Values] | None = None
         with Sink(folder / file.name, len(start) + file.nbytes) as sink:
             sink.put(start)
-            for part in file.parts:
-                if values is None or values[0] != part.row.name:  # parts of a row stand side by side
-                    values = (part.row.name, Values(part, job.seed))
-                for offset, extent in boxes(part, BLOCK // part.dtype.itemsize):
-                    count = part.dtype.itemsize * torch.Size(extent).numel()
-                    values[1].read(sink.space(count).view(part.dtype).view(extent), offset)
-                    done += count
-                    tell("create", done // _MEGABYTE, total // _MEGABYTE, f"MB  {file.name}")
+            _put(file, sink, job.seed, told)
 
 
-def _write_dcp(folder: Path, job: Job, tell: Tell) -> None:
-    """Write beside the folder first, so that it is there whole or not at all."""
-    from firstlight.checkpoint import dcp  # torch.distributed.checkpoint takes a while to import
+def _put(file: File, sink: Sink, seed: int, told: Callable[[int], None]) -> None:
+    """Append a file's values to its sink."""
+    if not isinstance(file, Shard):
+        from firstlight.checkpoint import dcp
 
-    if folder.exists() and any(folder.iterdir()):
-        raise FileError(f"'{folder}' is not empty. Give a new folder, or empty this one. Nothing was written.")
-    beside, total, done = aside(folder.absolute()), job.nbytes // _MEGABYTE, 0
-
-    def written(count: int) -> None:
-        nonlocal done
-        done += count
-        tell("create", done // _MEGABYTE, total, "MB")
-
-    try:
-        dcp.remove(beside)
-        dcp.write(beside, job.parts, job.seed, written)
-        for name, text in job.texts.items():
-            write_whole(beside / name, text)
-        beside.replace(folder)
-    except OSError as error:
-        dcp.remove(beside)
-        raise refused(folder, error) from error
+        return dcp.put(file, sink, seed, told)
+    values: tuple[str, Values] | None = None
+    for part in file.parts:
+        if values is None or values[0] != part.row.name:  # parts of a row stand side by side
+            values = (part.row.name, Values(part, seed))
+        for offset, extent in boxes(part, BLOCK // part.dtype.itemsize):
+            count = part.dtype.itemsize * torch.Size(extent).numel()
+            values[1].read(sink.space(count).view(part.dtype).view(extent), offset)
+            told(count)
+    return None
 
 
 def _created(
@@ -214,15 +228,10 @@ def _dtype(given: str | torch.dtype | None) -> torch.dtype | None:
     return _DTYPES[name]
 
 
-def _check_format(name: str, *, part: tuple[int, int], resume: bool) -> None:
+def _check_format(name: str) -> None:
     if name not in ("safetensors", "dcp"):
         near = did_you_mean(name, ("safetensors", "dcp"))
         raise OptionError(f"format = '{name}', must be safetensors or dcp.{near} Nothing was written.")
-    if name == "dcp" and (part != (1, 1) or resume):
-        raise OptionError(
-            "format = 'dcp' is written by torch in one go: part and resume are for safetensors. Leave them out, or let "
-            "every rank save its own shards after Plan.apply. Nothing was written."
-        )
 
 
 def _silent(stage: str, done: int, total: int, label: str) -> None:

@@ -1,105 +1,169 @@
-"""torch.distributed.checkpoint: torch's own writer, fed with boxes of values as it asks for them.
+"""torch.distributed.checkpoint: files that its reader loads, of which each can be written alone.
 
-Each tensor is announced as shards of at most MOST values, so that no tensor stands in memory whole; torch puts shards
-together, or cuts them anew, when a checkpoint is loaded.
+Each tensor is stored as boxes of at most MOST values, each as `torch.save` writes it, so that no tensor stands in memory
+whole; torch puts boxes together, or cuts them anew, when a checkpoint is loaded. What a box takes in its file follows from its
+dtype and shape, so `.metadata`, which says where each box is, is known before any file is written, on every machine alike.
+A file begins with a line that says what it is of; torch reads from the places that `.metadata` names, behind it.
 """
 
+import hashlib
+import json
 import math
-import shutil
-import warnings
-from collections.abc import Callable, Sequence
+import pickle
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorProperties
-from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem, WriteItemType
-from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.checkpoint.filesystem import CURRENT_DCP_VERSION, _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
 
+from firstlight.checkpoint.disk import Sink
+from firstlight.checkpoint.folder import differs, of_another
 from firstlight.checkpoint.stored import Stored
 from firstlight.checkpoint.values import MOST, Box, Values, boxes
 
-
-class _Planner(DefaultSavePlanner):
-    """Plans shards of tensors that do not exist, and makes the values of each when the writer wants them."""
-
-    def __init__(self, parts: Sequence[Stored], seed: int, written: Callable[[int], None]) -> None:
-        super().__init__(flatten_state_dict=False)
-        self._seed, self._tell = seed, written
-        self._boxes = {_index(part, box): (part, box) for part in parts for box in _boxes(part)}
-        self._values: tuple[str, Values] | None = None
-        self._memory = bytearray(max([part.dtype.itemsize for part in parts], default=1) * MOST)
-
-    def create_local_plan(self) -> SavePlan:
-        self.plan = SavePlan([_item(index, *found) for index, found in self._boxes.items()])
-        return self.plan
-
-    def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
-        part, (offset, extent) = self._boxes[write_item.index]
-        if self._values is None or self._values[0] != part.row.name:
-            self._values = (part.row.name, Values(part, self._seed))
-        tensor = self._space(part.dtype, extent)
-        self._values[1].read(tensor, offset)
-        self._tell(tensor.nbytes)
-        return tensor
-
-    def _space(self, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return a tensor on the one block of memory: the writer holds on to each of them, but has written the last one."""
-        count = math.prod(shape)
-        if count == 0:
-            return torch.empty(shape, dtype=dtype)
-        return torch.frombuffer(self._memory, dtype=dtype, count=count).view(shape)
+METADATA = ".metadata"
+FILE = re.compile(r"__\d+_\d+\.distcp")
+_MOST_LINE = 2**16
 
 
-def write(folder: Path, parts: Sequence[Stored], seed: int, written: Callable[[int], None]) -> None:
-    """Write a checkpoint that `torch.distributed.checkpoint.load` reads into a new folder.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A box of a tensor, and the bytes it takes in its file."""
 
-    Args:
-        folder: is made.
-        parts: whole tensors, under the names of the state dict.
-        seed: of the values.
-        written: told the bytes of each shard when it is made.
+    part: Stored
+    box: Box
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class DcpFile:
+    """One file: its name and its boxes, in their order in it."""
+
+    name: str
+    pieces: tuple[Piece, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the boxes as stored; the first line comes on top."""
+        return sum(piece.length for piece in self.pieces)
+
+    def header(self, metadata: Mapping[str, str]) -> bytes:
+        """Return the first line: the checkpoint's metadata, and a digest of which boxes the file holds."""
+        held = [(piece.part.name, str(piece.part.dtype), piece.part.shape, piece.box) for piece in self.pieces]
+        digest = hashlib.blake2b(repr(held).encode(), digest_size=16).hexdigest()
+        return json.dumps({**metadata, "boxes": digest}).encode() + b"\n"
+
+
+def files(parts: Sequence[Stored], limit: int) -> tuple[DcpFile, ...]:
+    """Return the files: boxes in the order of their tensors, a new file when the next would pass `limit` bytes."""
+    groups: list[list[Piece]] = [[]]
+    size = 0
+    for part in parts:
+        for box in list(boxes(part, MOST)) or [(part.offset, part.extent)]:  # one without values is stored too
+            piece = Piece(part, box, _length(part.dtype, box[1]))
+            if groups[-1] and size + piece.length > limit:
+                groups.append([])
+                size = 0
+            groups[-1].append(piece)
+            size += piece.length
+    return tuple(DcpFile(f"__{number}_0.distcp", tuple(group)) for number, group in enumerate(groups))
+
+
+def metadata_of(written: Sequence[DcpFile], metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of `.metadata`: every tensor's dtype and shape, and where each of its boxes is."""
+    tensors: dict[str, TensorStorageMetadata] = {}
+    where: dict[MetadataIndex, _StorageInfo] = {}
+    for file in written:
+        at = len(file.header(metadata))
+        for piece in file.pieces:
+            part, (offset, extent) = piece.part, piece.box
+            empty = TensorStorageMetadata(TensorProperties(dtype=part.dtype), torch.Size(part.shape), [])
+            chunks = tensors.setdefault(part.name, empty).chunks
+            where[MetadataIndex(part.name, offset, len(chunks))] = _StorageInfo(file.name, at, piece.length)
+            chunks.append(ChunkStorageMetadata(torch.Size(offset), torch.Size(extent)))
+            at += piece.length
+    whole = Metadata(dict(tensors), storage_data=where, storage_meta=StorageMeta(), version=CURRENT_DCP_VERSION)
+    return pickle.dumps(whole, protocol=4)
+
+
+def put(file: DcpFile, sink: Sink, seed: int, told: Callable[[int], None]) -> None:
+    """Append the boxes of a file to its sink; `told` hears the bytes of each when it is written."""
+    values: tuple[str, Values] | None = None
+    itemsize = max((piece.part.dtype.itemsize for piece in file.pieces), default=1)
+    memory = bytearray(itemsize * max((math.prod(piece.box[1]) for piece in file.pieces), default=1))
+    for piece in file.pieces:
+        offset, extent = piece.box
+        if values is None or values[0] != piece.part.row.name:
+            values = (piece.part.row.name, Values(piece.part, seed))
+        tensor = _on(memory, piece.part.dtype, extent)
+        values[1].read(tensor, offset)
+        saved = bytearray()  # torch.save breaks off badly where its stream raises, so the disk comes after it
+        stream = _Stream(saved.extend)
+        torch.save(tensor, stream)  # type: ignore[arg-type]  # it needs write and flush, no more
+        sink.put(saved)
+        assert stream.length == piece.length, "what torch.save writes depends on more than dtype and shape"
+        told(piece.length)
+
+
+def is_ready(path: Path, file: DcpFile, metadata: Mapping[str, str]) -> bool:
+    """Return whether the file is there, whole, and the one that would be written.
 
     Raises:
-        OSError: if the disk refuses.
+        FileError: if it is there and of another checkpoint.
     """
-    writer = FileSystemWriter(folder, thread_count=1, per_thread_copy_ahead=0, overwrite=False)
+    if not path.exists():
+        return False
+    with path.open("rb") as opened:
+        line = opened.readline(_MOST_LINE)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "torch.distributed is disabled"
-            )  # that is meant: no process group is needed
-            save({}, storage_writer=writer, planner=_Planner(parts, seed, written), no_dist=True)
-    except BaseException as error:
-        cause = _system_error(error)
-        if cause is not None:
-            raise cause from error
-        raise
+        found = dict(json.loads(line))
+    except (ValueError, TypeError):
+        raise of_another(path, "it does not begin as a file of firstlight") from None
+    differs(path, found, metadata)
+    if found.get("boxes") != json.loads(file.header(metadata))["boxes"]:
+        raise of_another(path, "it holds other tensors, as with another dtype or max_shard_size")
+    length = len(line) + file.nbytes
+    if path.stat().st_size != length:
+        raise of_another(path, f"it has {path.stat().st_size:,} bytes, not {length:,}")
+    return True
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder that was not finished, if there is one."""
-    shutil.rmtree(folder, ignore_errors=True)
+@dataclass(slots=True)
+class _Stream:
+    """What torch.save writes to; it counts what it passes on."""
+
+    to: Callable[[bytes], object]
+    length: int = 0
+
+    def write(self, data: bytes) -> int:
+        self.length += len(data)
+        self.to(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
 
 
-def _system_error(error: BaseException) -> OSError | None:
-    """Return the error of the system that torch has wrapped, if it is one."""
-    for failure in getattr(error, "failures", {}).values():
-        if isinstance(failure[0], OSError):
-            return failure[0]
-    return error if isinstance(error, OSError) else None
+@lru_cache(maxsize=4096)
+def _length(dtype: torch.dtype, extent: tuple[int, ...]) -> int:
+    """Return the bytes that torch.save takes for a tensor of this dtype and shape."""
+    stream = _Stream(len)
+    torch.save(torch.empty(extent, dtype=dtype), stream)  # type: ignore[arg-type]  # as above
+    return stream.length
 
 
-def _boxes(part: Stored) -> list[Box]:
-    return list(boxes(part, MOST)) or [(part.offset, part.extent)]  # one without values is stored too
-
-
-def _index(part: Stored, box: Box) -> MetadataIndex:
-    return MetadataIndex(part.name, torch.Size(box[0]))
-
-
-def _item(index: MetadataIndex, part: Stored, box: Box) -> WriteItem:
-    chunk = ChunkStorageMetadata(torch.Size(box[0]), torch.Size(box[1]))
-    data = TensorWriteData(chunk, TensorProperties(dtype=part.dtype), torch.Size(part.shape))
-    return WriteItem(index, WriteItemType.SHARD, tensor_data=data)
+def _on(memory: bytearray, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return a tensor on the one block of memory: what it held before has been written."""
+    count = math.prod(shape)
+    return torch.frombuffer(memory, dtype=dtype, count=count).view(shape) if count else torch.empty(shape, dtype=dtype)

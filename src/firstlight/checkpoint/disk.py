@@ -60,11 +60,12 @@ class Sink:
         self._used += count
         return self._tensors[self._turn][self._used - count : self._used]
 
-    def put(self, data: bytes) -> None:
+    def put(self, data: bytes | bytearray) -> None:
         """Append bytes of any length."""
-        for first in range(0, len(data), BLOCK):
-            piece = data[first : first + BLOCK]
-            self.space(len(piece)).copy_(torch.frombuffer(bytearray(piece), dtype=torch.uint8))
+        held = data if isinstance(data, bytearray) else bytearray(data)
+        for first in range(0, len(held), BLOCK):
+            count = min(BLOCK, len(held) - first)
+            self.space(count).copy_(torch.frombuffer(held, dtype=torch.uint8, count=count, offset=first))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

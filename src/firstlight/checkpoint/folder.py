@@ -2,16 +2,31 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from firstlight.checkpoint.disk import aside
 from firstlight.checkpoint.layout import SHARD, Shard
 from firstlight.checkpoint.safetensors import read_header
 from firstlight.errors import FileError
 
+_WEIGHTS = re.compile(rf"{SHARD.pattern}|__\d+_\d+\.distcp")
 _VERSION = "firstlight_version"  # another version that draws the same plan from the same stream makes the same bits
+
+
+class WeightFile(Protocol):
+    """A file of weights in either format: its name, and the bytes of its values."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the folder."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its length, but for the header."""
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
@@ -45,42 +60,47 @@ def is_ready(path: Path, shard: Shard, metadata: Mapping[str, str]) -> bool:
     start = shard.header(metadata)
     wanted, found = json.loads(start[8:]), read_header(path)
     if found is None:
-        raise FileError(_other(path, "it is not a safetensors file"))
-    theirs = found.get("__metadata__", {})
-    for name, value in metadata.items():
-        if name != _VERSION and theirs.get(name) != value:
-            raise FileError(_other(path, f"{name} = {theirs.get(name)} there, {value} here"))
+        raise of_another(path, "it is not a safetensors file")
+    differs(path, found.get("__metadata__", {}), metadata)
     for data in (wanted, found):
         data.pop("__metadata__", None)
     if found != wanted:
-        raise FileError(_other(path, "it holds other tensors, as with another dtype or max_shard_size"))
+        raise of_another(path, "it holds other tensors, as with another dtype or max_shard_size")
     with path.open("rb") as file:
         length = 8 + int.from_bytes(file.read(8), "little") + shard.nbytes
     if path.stat().st_size != length:
-        raise FileError(_other(path, f"it has {path.stat().st_size:,} bytes, not {length:,}"))
+        raise of_another(path, f"it has {path.stat().st_size:,} bytes, not {length:,}")
     return True
 
 
-def _other(path: Path, why: str) -> str:
-    return (
+def differs(path: Path, found: Mapping[str, object], metadata: Mapping[str, str]) -> None:
+    """Raise FileError if a file's metadata say that it is of another checkpoint."""
+    for name, value in metadata.items():
+        if name != _VERSION and found.get(name) != value:
+            raise of_another(path, f"{name} = {found.get(name)} there, {value} here")
+
+
+def of_another(path: Path, why: str) -> FileError:
+    """Return the error that says that a file belongs to another checkpoint."""
+    return FileError(
         f"'{path}' is of another checkpoint: {why}. Go on with the same target, recipe, seed and options, choose another "
         "folder, or replace it with force. Nothing was written."
     )
 
 
-def refuse_others(folder: Path, files: Sequence[Shard]) -> None:
+def refuse_others(folder: Path, files: Sequence[WeightFile]) -> None:
     """Raise FileError if the folder holds weights that are no part of this checkpoint; a loader could mix them up."""
     names = {file.name for file in files}
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
-            if SHARD.fullmatch(path.name) and path.name not in names:
+            if _WEIGHTS.fullmatch(path.name) and path.name not in names:
                 raise FileError(
                     f"'{path}' is no file of this checkpoint, which has {len(files)}, the first '{files[0].name}'. "
                     "Remove it, or choose another folder. Nothing was written."
                 )
 
 
-def refuse_existing(folder: Path, files: Sequence[Shard], texts: Mapping[str, str]) -> None:
+def refuse_existing(folder: Path, files: Sequence[WeightFile], texts: Mapping[str, str | bytes]) -> None:
     """Raise FileError if a file that is to be written is there already."""
     for name in (*(file.name for file in files), *texts):
         path = folder / name
@@ -91,15 +111,17 @@ def refuse_existing(folder: Path, files: Sequence[Shard], texts: Mapping[str, st
             )
 
 
-def same(path: Path, text: str) -> bool:
-    """Return whether the file holds this JSON already."""
+def same(path: Path, text: str | bytes) -> bool:
+    """Return whether the file holds this JSON, or these bytes, already."""
     try:
+        if isinstance(text, bytes):
+            return path.read_bytes() == text
         return bool(json.loads(path.read_text(encoding="utf-8")) == json.loads(text))
     except (OSError, ValueError):
         return False
 
 
-def refuse_full(folder: Path, files: Sequence[Shard]) -> None:
+def refuse_full(folder: Path, files: Sequence[WeightFile]) -> None:
     """Raise FileError if the disk has less room than the files need."""
     nearest = folder if folder.exists() else folder.absolute().parent
     leftovers = [path for file in files if (path := aside(folder / file.name)).exists()]
@@ -114,9 +136,9 @@ def refuse_full(folder: Path, files: Sequence[Shard]) -> None:
         )
 
 
-def remove_leftovers(folder: Path, files: Sequence[Shard]) -> None:
+def remove_leftovers(folder: Path, files: Sequence[WeightFile]) -> None:
     """Remove what a killed run of another layout left half-written; what this layout left is written over."""
     names = {aside(folder / file.name).name for file in files}
-    for path in folder.glob(".model*.safetensors.part"):
-        if path.name not in names:
+    for path in folder.glob(".*.part"):
+        if _WEIGHTS.fullmatch(path.name[1:-5]) and path.name not in names:
             path.unlink(missing_ok=True)

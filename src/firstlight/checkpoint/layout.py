@@ -4,11 +4,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from firstlight.checkpoint.safetensors import header, in_file_order
 from firstlight.checkpoint.stored import Stored
 from firstlight.errors import OptionError
 
+File = TypeVar("File")
 INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 
@@ -59,7 +61,7 @@ def index(files: Sequence[Shard]) -> str:
     return json.dumps({"metadata": {"total_size": size}, "weight_map": where}, indent=2) + "\n"
 
 
-def share(files: Sequence[Shard], part: tuple[int, int]) -> tuple[Shard, ...]:
+def share(files: Sequence[File], part: tuple[int, int]) -> tuple[File, ...]:
     """Return the files of part i of N: every N-th from the i-th, so that the parts are alike in size."""
     number, count = part
     return tuple(files[number - 1 :: count])
