@@ -116,6 +116,12 @@ def _version() -> str:
     return " ".join(about.splitlines()[1].strip("# ").split()[:3])
 
 
+def _one(test: str) -> list[str]:
+    """Return dieharder's options for a test, given as its number, or as number:n."""
+    number, _, n = test.partition(":")
+    return ["-d", number, *(["-n", n] if n else [])]
+
+
 def feed(pieces: Iterator[memoryview], command: list[str], record: Path) -> tuple[int, int]:
     """Run the command on the endless pieces; return its exit status and the bytes it was given."""
     given = 0
@@ -147,14 +153,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="dieharder")
     parser.add_argument(
-        "--tests", help="numbers with commas: each test alone, on the stream as it goes on, instead of -a"
+        "--tests",
+        help="with commas: each test alone, on the stream as it goes on, instead of -a; 203:8 is test 203 with -n 8",
     )
     own = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     options = sys.argv[len(own) + 2 :]
     asked = parser.parse_args(own)
     if asked.record.exists():
         parser.error(f"{asked.record} exists. Remove it, or give another name. Nothing was run.")
-    runs = [["-d", test, *options] for test in asked.tests.split(",")] if asked.tests else [options or ["-a"]]
+    runs = [[*_one(test), *options] for test in asked.tests.split(",")] if asked.tests else [options or ["-a"]]
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     asked.record.write_text(
         f"$ python {shlex.join(sys.argv)}\n"
