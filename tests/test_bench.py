@@ -1,19 +1,24 @@
 """The bench measures what it says: every kind, dtype and model once, with consistent ratios."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
 from firstlight.bench import (
     DTYPES,
     KINDS,
     MODELS,
     bench,
+    bench_measure,
     bench_models,
     bench_orthogonal,
     cold_start,
     empty_cache_start,
     has_transformers,
 )
+from firstlight.bench.passes import CASES
 from firstlight.cli import run
 
 
@@ -43,6 +48,25 @@ def test_models_are_measured_against_from_config_and_against_their_memory() -> N
     assert row.parameters == 2 * 64 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
     assert row.against_transformers == pytest.approx(row.transformers / row.firstlight)
     assert row.to_json()["against_touching"] == pytest.approx(row.touching / row.firstlight)
+
+
+def test_measuring_is_timed_and_weighed_beside_a_plain_pass() -> None:
+    def case() -> tuple[nn.Module, Any, Any]:
+        model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
+        return model, torch.randn(512, 64), torch.randint(10, (512,))
+
+    (row,) = bench_measure({"small": case}, rounds=2)
+    assert (row.model, row.parameters) == ("small", 64 * 256 + 256 + 256 * 256 + 256 + 2570)
+    assert min(row.plain, row.measure) > 0
+    held = 4 * 512 * 256 * 4  # outputs of four layers, as float32, live at the end of the forward pass
+    assert held < row.plain_bytes < 3 * held
+    assert row.to_json()["memory_ratio"] == pytest.approx(row.measure_bytes / row.plain_bytes)
+
+
+@pytest.mark.slow
+def test_measuring_a_resnet_takes_no_more_memory_than_a_twentieth_beyond_a_plain_pass() -> None:
+    (row,) = bench_measure({"resnet-18": CASES["resnet-18"]}, rounds=1)
+    assert row.memory_ratio < 1.05
 
 
 @pytest.mark.skipif(not has_transformers(), reason="transformers is not installed")

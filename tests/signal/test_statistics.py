@@ -139,3 +139,36 @@ def test_random_units_have_no_twins_and_clusters_are_told_apart() -> None:
     doubled = weight[torch.arange(500) // 2]
     assert statistics.twins(doubled, doubled, torch.zeros(500)).all()
     assert not statistics.twins(doubled, draw(500, 40, seed=2), torch.zeros(500)).any()
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 32, 32), (2, 256, 3072), (97, 1013), (1 << 10, 1 << 10)])
+def test_a_sample_visits_every_place_of_the_last_axis_equally_often(shape: tuple[int, ...]) -> None:
+    """Values that only say where on the last axis they are: a stride that shared a factor would miss most of them."""
+    places = torch.arange(shape[-1], dtype=torch.float32).expand(shape).contiguous()
+    row = statistics.row("fc", nn.Identity(), places)
+    assert row.forward_mean == pytest.approx((shape[-1] - 1) / 2, rel=2e-3)
+    assert row.forward_std == pytest.approx(math.sqrt((shape[-1] ** 2 - 1) / 12), rel=2e-3)
+
+
+def test_a_unit_that_is_alive_once_is_not_dead() -> None:
+    x = torch.zeros(4096, 100)
+    x[torch.arange(60) * 67 + 1, torch.arange(60)] = 1.0
+    assert statistics.dead(x, -1) == pytest.approx(0.4)
+
+
+def test_the_order_of_memory_does_not_change_what_is_seen() -> None:
+    x = torch.relu(draw(8, 16, 24, 24))
+    x[:, :4] = 0
+    plain, last = (
+        statistics.row("c", nn.ReLU(), x, 1),
+        statistics.row("c", nn.ReLU(), x.to(memory_format=torch.channels_last), 1),
+    )
+    assert last.dead == plain.dead == 0.25
+    assert last.forward_std == pytest.approx(plain.forward_std, rel=0.02)
+    assert last.similarity == pytest.approx(plain.similarity, rel=0.05)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1e30])
+def test_the_norm_of_a_large_tensor_is_that_of_all_its_values(size: float) -> None:
+    x = draw(1024, 1024) * size
+    assert statistics.norm(x) == pytest.approx(float(x.double().norm()), rel=1e-4)

@@ -1,14 +1,20 @@
-"""Timing jobs in turn: what is compared runs in the same minutes, and each job's figure is the median of its rounds."""
+"""Timing jobs in turn: what is compared runs in the same minutes, and each job's figure is made of its rounds."""
 
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-def in_turn(jobs: Mapping[str, Callable[[], Any]], rounds: int, *, warm: tuple[str, ...]) -> dict[str, float]:
-    """Return each job's seconds, the median of the counted rounds; those in `warm` first run once uncounted.
+def in_turn(
+    jobs: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    *,
+    warm: tuple[str, ...],
+    of: Callable[[Sequence[float]], float] = statistics.median,
+) -> dict[str, float]:
+    """Return each job's seconds, the median (or `of`) of the counted rounds; those in `warm` first run once uncounted.
 
     What a job returns lives until its time is taken, and is freed before the next job begins.
     """
@@ -18,7 +24,7 @@ def in_turn(jobs: Mapping[str, Callable[[], Any]], rounds: int, *, warm: tuple[s
     for _ in range(rounds):
         for name, job in jobs.items():
             taken[name].append(seconds(job))
-    return {name: statistics.median(times) for name, times in taken.items()}
+    return {name: of(times) for name, times in taken.items()}
 
 
 def seconds(job: Callable[[], Any]) -> float:

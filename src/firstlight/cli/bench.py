@@ -10,9 +10,9 @@ from firstlight.cli.options import Json
 from firstlight.errors import OptionError, did_you_mean
 
 if TYPE_CHECKING:
-    from firstlight.bench import BenchRow, ModelRow
+    from firstlight.bench import BenchRow, MeasureRow, ModelRow
 
-PARTS = ("values", "orthogonal", "models", "cuda", "cold")
+PARTS = ("values", "orthogonal", "models", "measure", "cuda", "cold")
 NO_TRANSFORMERS = (
     "models: transformers is not installed, so its from_config cannot be timed. Install the extra firstlight[hf]. "
     "No model was measured."
@@ -22,7 +22,7 @@ NO_TRANSFORMERS = (
 def command(
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", help="A part to measure: values, orthogonal, models, cuda, cold; repeatable."),
+        typer.Option("--only", help="A part to measure: values, orthogonal, models, measure, cuda, cold; repeatable."),
     ] = None,
     count: Annotated[int, typer.Option("--count", help="Values a fill.")] = 2**26,
     rounds: Annotated[int, typer.Option("--rounds", help="Counted rounds; the median is shown.")] = 3,
@@ -48,7 +48,7 @@ def command(
     if as_json:
         json = {
             part: [row.to_json() for row in made]
-            for part, made in (("rows", rows), ("models", found.get("models", [])))
+            for part, made in (("rows", rows), *((part, found.get(part, [])) for part in ("models", "measure")))
         }
         emit({"cold_start_seconds": first, "empty_cache_seconds": empty, **json})
         return
@@ -56,6 +56,8 @@ def command(
         _show_values([row for row in rows if row.device == device])
     if "models" in found:
         _show_models(found["models"])
+    if "measure" in found:
+        _show_measure(found["measure"])
     prose(f"first fill of the process: {first:.2f} s" + (f"; with no compiled kernels: {empty:.1f} s" if empty else ""))
 
 
@@ -86,12 +88,22 @@ def _parts(only: list[str] | None) -> tuple[str, ...]:
 
 def _measures(parts: tuple[str, ...], count: int, rounds: int) -> dict[str, tuple[Iterator[Any], int]]:
     """Return the parts' rows, measured as they are taken, with how many there are."""
-    from firstlight.bench import DTYPES, KINDS, MODELS, bench, bench_models, bench_orthogonal
+    from firstlight.bench import (
+        DTYPES,
+        KINDS,
+        MODELS,
+        bench,
+        bench_measure,
+        bench_models,
+        bench_orthogonal,
+        measure_cases,
+    )
 
     known: dict[str, tuple[Iterator[Any], int]] = {
         "values": (bench(count=count, rounds=rounds), len(KINDS) * len(DTYPES)),
         "orthogonal": (bench_orthogonal(rounds=rounds), 1),
         "models": (bench_models(rounds=rounds), len(MODELS)),
+        "measure": (bench_measure(rounds=rounds), len(measure_cases())),
         "cuda": (bench(count=count, rounds=rounds, device="cuda"), len(KINDS) * len(DTYPES)),
     }
     return {part: known[part] for part in known if part in parts}
@@ -162,3 +174,21 @@ def _show_models(rows: "list[ModelRow]") -> None:
         "against touching",
     )
     _table(columns, cells, 1, f"seconds until a model has its weights, float32, {rows[0].threads} threads")
+
+
+def _show_measure(rows: "list[MeasureRow]") -> None:
+    cells = [
+        (
+            row.model,
+            f"{row.parameters:,}",
+            f"{row.measure:.3g}",
+            f"{row.plain:.3g}",
+            f"{row.time_ratio:.2f}x",
+            *(f"{size / 1e6:,.0f}" for size in (row.measure_bytes, row.plain_bytes)),
+            f"{row.memory_ratio:.3f}x",
+        )
+        for row in rows
+    ]
+    columns = ("model", "parameters", "measure", "plain pass", "ratio", "measure MB", "plain MB", "memory ratio")
+    title = f"seconds and peak memory of firstlight.measure beside a plain pass, {rows[0].threads} threads"
+    _table(columns, cells, 1, title)

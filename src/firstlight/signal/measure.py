@@ -81,9 +81,11 @@ def observe(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = No
         gradients = _backward(model, _probe(output) if value is None else value)
         if value is None:
             watch.gradient.clear()
-        arriving = _arriving(watch)
+        rows, arriving = watch.rows(), _arriving(watch)
+    if value is not None:
+        rows = [_with_ratio(row, module, model, gradients) for row, module in zip(rows, watch.modules, strict=True)]
     signals = Signals(
-        rows=tuple(_with_gradients(index, watch, model, gradients, value) for index in range(len(watch.rows))),
+        rows=tuple(rows),
         loss=None if value is None else float(value.detach()),
         not_observed=_not_observed(model, watch, value is not None),
         input=_input_row(batch),
@@ -113,15 +115,14 @@ def _backward(model: nn.Module, value: Tensor) -> dict[str, Tensor | None]:
     return dict(zip(wanted, found, strict=True))
 
 
-def _with_gradients(
-    index: int, watch: Watch, model: nn.Module, gradients: Mapping[str, Tensor | None], value: Tensor | None
+def _with_ratio(
+    row: SignalRow, module: nn.Module | None, model: nn.Module, gradients: Mapping[str, Tensor | None]
 ) -> SignalRow:
-    row, module = watch.rows[index], watch.modules[index]
-    ratio = None
-    if value is not None and module is not None and "#" not in row.layer:
-        prefix = "" if module is model else f"{row.layer}."
-        ratio = _update_ratio([(p, gradients.get(prefix + name)) for name, p in module.named_parameters()])
-    return replace(row, gradient_std=watch.gradient.get(index), update_ratio=ratio)
+    if module is None or "#" in row.layer:
+        return row
+    prefix = "" if module is model else f"{row.layer}."
+    pairs = [(parameter, gradients.get(prefix + name)) for name, parameter in module.named_parameters()]
+    return replace(row, update_ratio=_update_ratio(pairs))
 
 
 def _update_ratio(pairs: list[tuple[nn.Parameter, Tensor | None]]) -> float | None:
@@ -132,8 +133,7 @@ def _update_ratio(pairs: list[tuple[nn.Parameter, Tensor | None]]) -> float | No
 
 
 def _norm(tensor: Tensor) -> float:
-    numbers = stored(tensor)
-    return float(torch.linalg.vector_norm(numbers.abs() if numbers.is_complex() else numbers, dtype=torch.float64))
+    return statistics.norm(stored(tensor))
 
 
 def _input_row(batch: Any) -> SignalRow | None:
@@ -145,7 +145,8 @@ def _arriving(watch: Watch) -> SignalRow | None:
     if watch.arriving is None:
         return None
     row = statistics.row("arriving", nn.Identity(), watch.arriving)
-    return replace(row, gradient_std=watch.gradient.get(_ARRIVING))
+    square = watch.gradient.get(_ARRIVING)
+    return replace(row, gradient_std=None if square is None else math.sqrt(float(square)))
 
 
 def _not_observed(model: nn.Module, watch: Watch, has_loss: bool) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Numbers about tensors: moments, dead units, saturation, likeness of examples, twins among units. No hooks, no models."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,31 +11,92 @@ from firstlight.signal.table import SignalRow
 
 EXAMPLES = 64  # for the similarity of examples: their number, and features of each
 FEATURES = 4096
-SAMPLE = 1 << 18  # values for the moments: a std is then off by 1/√(2 · 2^18) = 0.14 %
+SAMPLE = 1 << 16  # values for the moments: a std is then off by 1/√(2 · 2^16) = 0.28 %
+LOOK = 64  # outputs of a unit that are looked at first: one that is not 0 shows that the unit is not dead
 SATURATED = 0.05  # of the largest slope
 ALIKE = 1e-4  # two gradients are the same when they differ by no more than this share of the larger
 
 _SECOND = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
 _LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RNNBase, nn.MultiheadAttention)
+_SAFE = (1e-12, 1e15)  # a norm in between was not spoilt by squares that float32 cannot hold
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Glance:
+    """What was seen of one output, still on its device: numbers as `_glance` stacks them, NaN for what was not observed."""
+
+    layer: str
+    kind: str
+    size: int
+    numbers: Tensor
 
 
 def row(layer: str, module: nn.Module, output: Tensor, unit_axis: int = -1) -> SignalRow:
     """Return the forward half of a layer's row; unit_axis counts features or channels."""
+    return rows([glance(layer, module, output, unit_axis)])[0]
+
+
+def glance(layer: str, module: nn.Module, output: Tensor, unit_axis: int = -1) -> Glance:
+    """Return what `rows` makes the forward half of a layer's row of; nothing waits for the device, no output is kept."""
     x = output.detach()
-    low, high = (float(bound) for bound in torch.aminmax(x))
+    size = x.numel() // x.shape[0] if x.ndim else 1
+    with torch._C.DisableTorchFunction(), torch.no_grad():
+        return Glance(layer, type(module).__name__, size, _glance(module, x, unit_axis))
+
+
+def rows(glances: Sequence[Glance]) -> list[SignalRow]:
+    """Return the rows of many glances, fetched from each device at once."""
+    return [_row(seen, *numbers) for seen, numbers in zip(glances, fetched([g.numbers for g in glances]), strict=True)]
+
+
+def fetched(tensors: Sequence[Tensor]) -> list[list[float]]:
+    """Return the numbers of small one-dimensional tensors, with one transfer for each device and length."""
+    groups: dict[tuple[torch.device, int], list[int]] = {}
+    for index, tensor in enumerate(tensors):
+        groups.setdefault((tensor.device, len(tensor)), []).append(index)
+    found: list[list[float]] = [[] for _ in tensors]
+    for places in groups.values():
+        for index, numbers in zip(places, torch.stack([tensors[i] for i in places]).tolist(), strict=True):
+            found[index] = numbers
+    return found
+
+
+def _glance(module: nn.Module, x: Tensor, unit_axis: int) -> Tensor:
     values = _sample(x)
+    variance, mean = torch.var_mean(values, correction=0)
+    missing = torch.full_like(mean, math.nan)
+    flat = _flat(module, values)
+    return torch.stack(
+        [
+            *(bound.double() for bound in torch.aminmax(x)),
+            mean,
+            variance,
+            missing if x.ndim < 2 else _dead(x, unit_axis),
+            missing if flat is None else flat.double().mean(),
+            missing if x.ndim < 2 or x.shape[0] < 2 else _similarity(x),
+        ]
+    )
+
+
+def _row(
+    seen: Glance, low: float, high: float, mean: float, variance: float, dead: float, flat: float, alike: float
+) -> SignalRow:
     wrong = math.nan if math.isnan(low) else math.inf if math.isinf(high - low) else 0.0  # a sample may miss it
     return SignalRow(
-        layer=layer,
-        kind=type(module).__name__,
-        forward_mean=float(values.mean()) + wrong,
-        forward_std=float(values.std(correction=0)) + wrong,
-        forward_second_moment=float(values.square().mean()) + wrong,
-        dead=dead(x, unit_axis),
-        saturated=saturated(module, values),
-        similarity=similarity(x),
-        size=x.numel() // x.shape[0] if x.ndim else 1,
+        layer=seen.layer,
+        kind=seen.kind,
+        forward_mean=mean + wrong,
+        forward_std=math.sqrt(variance) + wrong,
+        forward_second_moment=variance + mean * mean + wrong,
+        dead=_observed(dead),
+        saturated=_observed(flat),
+        similarity=_observed(alike),
+        size=seen.size,
     )
+
+
+def _observed(number: float) -> float | None:
+    return None if math.isnan(number) else number
 
 
 def similarity(x: Tensor) -> float | None:
@@ -41,29 +104,65 @@ def similarity(x: Tensor) -> float | None:
 
     With unit vectors u_i of n examples the mean over pairs is (‖Σ u_i‖² - n) / (n (n - 1)).
     """
-    if x.ndim < 2 or x.shape[0] < 2:
-        return None
-    examples = x[:EXAMPLES].flatten(1)
-    examples = examples[:, _places(examples.shape[1], FEATURES, x.device)].double()
+    return None if x.ndim < 2 or x.shape[0] < 2 else _observed(float(_similarity(x.detach())))
+
+
+def _similarity(x: Tensor) -> Tensor:
+    examples = _in_memory_order(x[:EXAMPLES], keep_first=True).flatten(1)
+    examples = examples[:, :: _stride(examples.shape[1], FEATURES)].double()
     norms = examples.norm(dim=1)
-    if not bool(torch.isfinite(norms).all()) or float(norms.min()) == 0:
-        return None
     n = examples.shape[0]
-    total = float((examples / norms[:, None]).sum(0).square().sum())
-    return (total - n) / (n * (n - 1))
+    total = (examples / norms[:, None]).sum(0).square().sum()
+    known = torch.isfinite(norms).all() & (norms > 0).all()
+    return torch.where(known, (total - n) / (n * (n - 1)), math.nan)
 
 
 def root_mean_square(x: Tensor) -> float:
     """Return the root mean square of a (sampled) tensor."""
-    return math.sqrt(float(_sample(x.detach()).square().mean()))
+    return math.sqrt(float(mean_square(x)))
+
+
+def mean_square(x: Tensor) -> Tensor:
+    """Return the mean square of a (sampled) tensor, a float64 scalar on its device."""
+    with torch._C.DisableTorchFunction(), torch.no_grad():
+        return _sample(x.detach()).square_().mean()
+
+
+def norm(x: Tensor) -> float:
+    """Return the 2-norm of all values, to float32's precision in large tensors, whatever their size."""
+    if x.numel() > SAMPLE and x.dtype == torch.float32:
+        found = float(torch.linalg.vector_norm(x))
+        if _SAFE[0] < found < _SAFE[1]:
+            return found
+    return float(torch.linalg.vector_norm(x.abs() if x.is_complex() else x, dtype=torch.float64))
 
 
 def dead(x: Tensor, unit_axis: int) -> float | None:
     """Return the share of units (places on unit_axis) that are exactly zero everywhere else."""
-    if x.ndim < 2:
-        return None
-    others = [axis for axis in range(x.ndim) if axis != unit_axis % x.ndim]
-    return float((torch.linalg.vector_norm(x, ord=math.inf, dim=others) == 0).double().mean())
+    return None if x.ndim < 2 else float(_dead(x.detach(), unit_axis))
+
+
+def _dead(x: Tensor, unit_axis: int) -> Tensor:
+    """Look at a few outputs of each unit, and at all of those that were 0 in these."""
+    axis = unit_axis % x.ndim
+    others = [place for place in range(x.ndim) if place != axis]
+    silent = ~(_few(x, others) != 0).any(dim=others)
+    if x.is_cuda:  # asking whether any is silent would wait for the device
+        silent &= ~(x != 0).any(dim=others)
+    elif bool(silent.any()):
+        doubtful = silent.nonzero().flatten()
+        silent[doubtful] = ~(x.index_select(axis, doubtful) != 0).any(dim=others)
+    return silent.double().mean()
+
+
+def _few(x: Tensor, axes: list[int]) -> Tensor:
+    """Return a view with LOOK places, or a few more, on these axes together."""
+    cut, wanted = [slice(None)] * x.ndim, LOOK
+    for axis in axes[::-1]:
+        step = max(1, x.shape[axis] // wanted)
+        cut[axis] = slice(None, None, step)
+        wanted = max(1, wanted // len(range(0, x.shape[axis], step)))
+    return x[tuple(cut)]
 
 
 def channels_second(module: nn.Module, x: Tensor, before: bool) -> bool:
@@ -77,22 +176,26 @@ def channels_second(module: nn.Module, x: Tensor, before: bool) -> bool:
 
 def saturated(module: nn.Module, y: Tensor) -> float | None:
     """Return the share of outputs where the slope is below SATURATED of the largest, for activations with bounded range."""
+    flat = _flat(module, y)
+    return None if flat is None else float(flat.double().mean())
+
+
+def _flat(module: nn.Module, y: Tensor) -> Tensor | None:
     match module:
         case nn.Tanh():
-            flat = 1 - y.square() < SATURATED
+            return 1 - y.square() < SATURATED
         case nn.Sigmoid():
-            flat = 4 * y * (1 - y) < SATURATED
+            return 4 * y * (1 - y) < SATURATED
         case nn.Softsign():
-            flat = (1 - y.abs()).square() < SATURATED
+            return (1 - y.abs()).square() < SATURATED
         case nn.ReLU6():
-            flat = y >= 6
+            return y >= 6
         case nn.Hardtanh():
-            flat = (y <= module.min_val) | (y >= module.max_val)
+            return (y <= module.min_val) | (y >= module.max_val)
         case nn.Hardsigmoid():
-            flat = (y <= 0) | (y >= 1)
+            return (y <= 0) | (y >= 1)
         case _:
             return None
-    return float(flat.double().mean())
 
 
 def twins(incoming: Tensor, gradient: Tensor, part: Tensor) -> Tensor:
@@ -141,8 +244,24 @@ def _sorted(*keys: Tensor) -> Tensor:
 
 
 def _sample(x: Tensor) -> Tensor:
-    """Return the values of a tensor, or SAMPLE of them at fixed random places, flat and in float64."""
-    return (x.reshape(-1) if x.numel() <= SAMPLE else torch.take(x, _places(x.numel(), SAMPLE, x.device))).double()
+    """Return the values of a tensor, or at least SAMPLE of them, evenly spaced, flat and in float64: always a copy."""
+    return _in_memory_order(x).reshape(-1)[:: _stride(x.numel(), SAMPLE)].to(torch.float64, copy=True)
+
+
+def _in_memory_order(x: Tensor, *, keep_first: bool = False) -> Tensor:
+    """Return a view whose axes (or those behind the first) are in the order of memory, so that flattening copies nothing."""
+    first = 1 if keep_first else 0
+    order = sorted(range(first, x.ndim), key=lambda axis: x.stride(axis), reverse=True)
+    return x.permute(*range(first), *order)
+
+
+def _stride(n: int, count: int) -> int:
+    """Return a step that takes at least `count` of n values, and shares no factor with n.
+
+    So over the sample every place on the last axis, or on the last few, comes up equally often: n is a multiple of the
+    length of each axis, and a step without a common factor visits the places of an axis in turn.
+    """
+    return next(step for step in range(max(1, n // count), 0, -1) if math.gcd(step, n) == 1) if n > count else 1
 
 
 def _places(n: int, count: int, device: torch.device) -> Tensor:

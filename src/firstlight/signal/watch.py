@@ -3,9 +3,11 @@
 Statistics are taken in the hook and no tensor is kept, but for what arrives at the last layer with weights.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,15 +46,15 @@ _FUNCTIONS = {
 
 
 class Watch:
-    """What the hooks write: forward rows in order, gradient sizes by row, and the modules now running, innermost last.
+    """What the hooks write: glances in order, mean square gradients by place among them, and the modules now running.
 
-    prefixes: names of the parameters' owner by row. arriving: the input of the last layer with weights.
+    running: innermost last. arriving: the input of the last layer with weights.
     """
 
     def __init__(self) -> None:
-        self.rows: list[SignalRow] = []
+        self.glances: list[statistics.Glance] = []
         self.modules: list[nn.Module | None] = []
-        self.gradient: dict[int, float] = {}
+        self.gradient: dict[int, Tensor] = {}
         self.calls: Counter[str] = Counter()
         self.running: list[tuple[str, nn.Module]] = []
         self.arriving: Tensor | None = None
@@ -81,13 +83,20 @@ class Watch:
         self.calls[layer] += 1
         self._record(_numbered(layer, self.calls[layer]), _ACTIVATIONS[name], output, None)
 
+    def rows(self) -> list[SignalRow]:
+        """Return the rows, with the size of the gradient where the backward pass has come by."""
+        sizes = statistics.fetched([square.reshape(1) for square in self.gradient.values()])
+        gradient = {index: math.sqrt(square) for index, (square,) in zip(self.gradient, sizes, strict=True)}
+        seen = statistics.rows(self.glances)
+        return [replace(row, gradient_std=gradient.get(index)) for index, row in enumerate(seen)]
+
     def _record(self, layer: str, module: nn.Module, output: Any, owner: nn.Module | None) -> None:
         found = first_floating(output)
         if found is None:
             return
         self._channels_second = statistics.channels_second(module, found, self._channels_second)
-        index = len(self.rows)
-        self.rows.append(statistics.row(layer, module, found, 1 if self._channels_second else -1))
+        index = len(self.glances)
+        self.glances.append(statistics.glance(layer, module, found, 1 if self._channels_second else -1))
         self.modules.append(owner)
         self.watch_gradient(index, found)
 
@@ -95,7 +104,7 @@ class Watch:
         """Have the size of the gradient with respect to a tensor written when the backward pass comes by."""
 
         def write(gradient: Tensor) -> None:
-            self.gradient[index] = statistics.root_mean_square(gradient)
+            self.gradient[index] = statistics.mean_square(gradient)
 
         if tensor.requires_grad:
             tensor.register_hook(write)  # type: ignore[no-untyped-call]
