@@ -201,7 +201,7 @@ def test_resnet_silences_the_last_norm_of_a_branch_alone(make: Make) -> None:
         ("lstm", "mlp", r"it has no recurrent weight\. Use 'xavier' or 'orthogonal'"),
         ("mup", "mlp", r"it has to be told the width that was tuned: mup:base=64"),
         ("mup:base=16", "gpt:tie=yes", r"'embedding\.tokens\.weight' .* is embedding and output layer at once"),
-        ("mimetic", "gpt", r"it has to be told how many heads the attention has: mimetic:heads=4"),
+        ("mimetic", "mlp", r"none of its weights is known to be a part of attention"),
         ("lora", "mlp", r"it has no low-rank pair of weights"),
         ("output-prior", "mlp", r"it has to be told how frequent the classes are"),
         (
@@ -302,6 +302,16 @@ def test_the_two_products_of_attention_are_near_plus_and_minus_the_identity(make
     single = initialize(nn.MultiheadAttention(d, 1), "mimetic:heads=1", seed=3).get_parameter("in_proj_weight").detach()
     whole = single[:d].double().T @ single[d : 2 * d].double() - 0.7 * torch.eye(d)
     assert float(whole.std()) == pytest.approx(0.7 / math.sqrt(d), rel=5 / math.sqrt(2 * d * d))
+
+
+@pytest.mark.parametrize("heads", [2, 8])
+def test_the_number_of_heads_is_read_from_the_operators(heads: int) -> None:
+    target = load(f"gpt:depth=2,width=32,heads={heads}")
+    model = target.build()
+    read, told = (plan(model, recipe, example=target.example) for recipe in ("mimetic", f"mimetic:heads={heads}"))
+    assert [row.to_json() for row in read] == [row.to_json() for row in told]
+    with pytest.raises(RecipeError, match=r"heads is read from the operators of .* or say it: mimetic:heads=4"):
+        plan(model, "mimetic")
 
 
 def test_layers_draw_different_products_and_a_wrong_number_of_heads_is_refused(make: Make) -> None:

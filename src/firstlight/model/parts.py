@@ -49,6 +49,7 @@ class Parts:
         self.uses, self.activations = uses, activations
         self.marks: dict[Value, str] = {}  # values on the way from a product to where its part shows
         self.of: dict[Node, str] = {}
+        self.head_width: dict[Node, int] = {}  # of the products that make queries, keys and values
         for node in uses.graph.nodes:
             if node.op in _SOFTMAX:
                 self._attention(node)
@@ -173,6 +174,8 @@ class Parts:
         for word, start in (("query", query), ("key", key), ("value", value)):
             for seen in self._behind(start):
                 self.marks.setdefault(seen, word)
+                if seen.node is not None and seen.node in self.uses.products:
+                    self.head_width.setdefault(seen.node, query.shape[-1])
         for product in self._readers(mixed):
             self.of.setdefault(product, "attention-out")
 

@@ -34,6 +34,7 @@ class Seen:
     tied_output: bool = False
     scale_of: str = ""
     note: str = ""
+    head_width: int | None = None
 
 
 class Reading:
@@ -112,6 +113,7 @@ class Reading:
             branch,
             tied_output=False,
             note=_note(use),
+            head_width=next((self.parts.head_width[u.node] for u in products if u.node in self.parts.head_width), None),
         )
         if slices:
             same = len({part.fan_out for part in slices}) == 1

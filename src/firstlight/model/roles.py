@@ -143,6 +143,7 @@ def _by_graph(entry: Entry, info: TensorInfo, followed: Followed) -> TensorInfo:
         tied_output=seen.tied_output,
         scale_of=seen.scale_of,
         note=seen.note,
+        head_width=seen.head_width,
         found_by="graph",
     )
 

@@ -99,6 +99,7 @@ class TensorInfo:
     none does, None when unknown). branch: its place in a residual branch, None outside of any. tied_output: an embedding
     that is used as the output layer too. scale_of: the name of the weight whose rows have this parameter as their norms
     (weight norm). note: words on how the weight is computed from it, for the reason in a plan; '' where it is the weight.
+    head_width: numbers of a head, of a weight that makes queries, keys or values, where the operators show it.
     redrawn_by: type of a module around the owner that by default draws the matrices of its parts anew.
     """
 
@@ -129,6 +130,7 @@ class TensorInfo:
     scale_of: str = ""
     redrawn_by: str = ""
     note: str = ""
+    head_width: int | None = None
 
     @property
     def local_name(self) -> str:

@@ -15,8 +15,12 @@ _PAIRED = ("query", "key", "value", "attention-out")
 
 
 def _fits(context: Context, *, heads: int | None, **_: object) -> str | None:
-    if heads is None:
-        return "it has to be told how many heads the attention has: mimetic:heads=4."
+    seen = any(info.head_width for info in context.infos)
+    if heads is None and not seen and no_parts(context) is None:
+        return (
+            "the number of heads is read from the operators of a forward pass, and none shows it: give example=batch, or "
+            "say it: mimetic:heads=4."
+        )
     return no_parts(context)
 
 
@@ -26,9 +30,11 @@ def _fits(context: Context, *, heads: int | None, **_: object) -> str | None:
     formula="per head √S Vᵀ and U √S of the rank of the head, U S Vᵀ = α Z + β I, Z ~ N(0, 1/d)",
     paper="Trockman and Kolter 2023, Mimetic initialization of self-attention layers, arXiv 2305.09828",
     use="Vision transformers on small data. Tables of places are left to the usual choice; the paper takes sinusoids.",
-    refuses="models whose parts of attention are not known (give example=), grouped-query and cross-attention; missing heads",
+    refuses="models whose parts of attention are not known (give example=), grouped-query and cross-attention",
     options=(
-        Option("heads", None, "attention heads of every layer", "whole", minimum=1),
+        Option(
+            "heads", None, "attention heads of every layer; read from the operators unless given", "whole", minimum=1
+        ),
         Option("qk_noise", 0.7, "α₁", minimum=0),
         Option("qk_identity", 0.7, "β₁"),
         Option("vo_noise", 0.4, "α₂", minimum=0),
@@ -40,7 +46,7 @@ def mimetic(
     info: TensorInfo,
     context: Context,
     *,
-    heads: int,
+    heads: int | None,
     qk_noise: float,
     qk_identity: float,
     vo_noise: float,
@@ -51,6 +57,7 @@ def mimetic(
     if info.role not in WEIGHTS or not any(word in _PAIRED for _, word in parts):
         return vit(info, context)
     block = _block(info, context)
+    heads = heads or _heads(info, context)
     stds: list[float] = []
     options: list[dict[str, Number]] = []
     for part, word in parts:
@@ -86,6 +93,14 @@ def mimetic(
 _SIDES = {"query": "left-transposed", "key": "right", "value": "right", "attention-out": "left"}
 _QK, _VO = "W_qᵀW_k = {0:g} Z + {1:g} I for each head", "W_out W_v = {2:g} Z - {3:g} I"
 _PRODUCTS = {"query": _QK, "key": _QK, "value": _VO, "attention-out": _VO}
+
+
+def _heads(info: TensorInfo, context: Context) -> int:
+    """Return how many heads the attention has that a weight belongs to, by what the operators show of its block."""
+    known = [other for other in context.infos if other.head_width]
+    near = max(known, key=lambda other: _shared(other.owner, info.owner))
+    assert near.head_width is not None
+    return max((near.fan_in or 0) // near.head_width, 1)
 
 
 def _block(info: TensorInfo, context: Context) -> str:

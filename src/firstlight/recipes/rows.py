@@ -9,7 +9,7 @@ import torch
 from firstlight.errors import DtypeError, OptionError, PlanError, UnclaimedParameterError, did_you_mean
 from firstlight.init.registry import DISTRIBUTIONS
 from firstlight.model.tensors import TensorInfo
-from firstlight.recipes.choice import KEEP, RECOMPUTED, Choice, constant, keep
+from firstlight.recipes.choice import KEEP, RECOMPUTED, WEIGHTS, Choice, constant, keep
 from firstlight.recipes.compose import Composition
 from firstlight.recipes.recipe import Recipe
 from firstlight.recipes.row import PlanRow, RowSlice
@@ -93,7 +93,13 @@ def _direction(info: TensorInfo, choice: Choice | None) -> Choice | None:
 def _vector(info: TensorInfo, choice: Choice | None) -> Choice | None:
     """Return for a weight of a single output, which is no matrix, numbers of the same size where a matrix was chosen."""
     axes = len(info.layout.replace("b", "")) if info.layout else len(info.shape)
-    if choice is None or axes > 1 or not isinstance(choice.std, float) or choice.distribution in (KEEP, RECOMPUTED):
+    if (
+        choice is None
+        or info.role not in WEIGHTS
+        or axes > 1
+        or not isinstance(choice.std, float)
+        or choice.distribution in (KEEP, RECOMPUTED)
+    ):
         return choice
     if DISTRIBUTIONS[choice.distribution].elementwise:
         return choice
