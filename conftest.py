@@ -1,12 +1,14 @@
 """Files that are not looked through for doctests, because they import what is not everywhere.
 
-Those with JAX or Keras are tested in processes of their own, by tests/integrations/test_other_libraries.py; those with triton
+Those with Lightning and transformers are imported by their own tests; those with JAX or Keras are tested in processes of their own, by tests/integrations/test_other_libraries.py; those with triton
 by tests/random/test_triton.py.
 """
 
 collect_ignore = [
+    "src/firstlight/integrations/huggingface.py",
     "src/firstlight/integrations/jax.py",
     "src/firstlight/integrations/keras.py",
+    "src/firstlight/integrations/lightning.py",
     "tests/integrations/jax_checks.py",
     "tests/integrations/keras_checks.py",
     "src/firstlight/random/triton_double.py",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from firstlight.diagnose import Diagnosis, Finding, diagnose
     from firstlight.doctor import Checkup, doctor
     from firstlight.init import gain
+    from firstlight.monitor import Monitor
     from firstlight.plan import Plan, initialize, keep, plan, verify
     from firstlight.race import RaceResult, race
     from firstlight.recipes import Recipe
@@ -30,6 +31,7 @@ _HOMES = {
     "Created": "checkpoint",
     "Diagnosis": "diagnose",
     "Finding": "diagnose",
+    "Monitor": "monitor",
     "Plan": "plan",
     "RaceResult": "race",
     "Recipe": "recipes",
@@ -53,6 +55,7 @@ __all__ = [
     "Created",
     "Diagnosis",
     "Finding",
+    "Monitor",
     "Plan",
     "RaceResult",
     "Recipe",

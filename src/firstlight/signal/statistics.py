@@ -128,6 +128,12 @@ def mean_square(x: Tensor) -> Tensor:
         return _sample(x.detach()).square_().mean()
 
 
+def sample(x: Tensor, count: int) -> Tensor:
+    """Return a copy of a tensor's values, or of at least `count` of them, evenly spaced, flat and in float64."""
+    with torch._C.DisableTorchFunction(), torch.no_grad():
+        return _sample(x.detach(), count)
+
+
 def norm(x: Tensor) -> float:
     """Return the 2-norm of all values, to float32's precision in large tensors, whatever their size."""
     if x.numel() > SAMPLE and x.dtype == torch.float32:
@@ -243,9 +249,9 @@ def _sorted(*keys: Tensor) -> Tensor:
     return order
 
 
-def _sample(x: Tensor) -> Tensor:
-    """Return the values of a tensor, or at least SAMPLE of them, evenly spaced, flat and in float64: always a copy."""
-    return _in_memory_order(x).reshape(-1)[:: _stride(x.numel(), SAMPLE)].to(torch.float64, copy=True)
+def _sample(x: Tensor, count: int = SAMPLE) -> Tensor:
+    """Return the values of a tensor, or at least `count` of them, evenly spaced, flat and in float64: always a copy."""
+    return _in_memory_order(x).reshape(-1)[:: _stride(x.numel(), count)].to(torch.float64, copy=True)
 
 
 def _in_memory_order(x: Tensor, *, keep_first: bool = False) -> Tensor:

@@ -110,7 +110,9 @@ class Watch:
             tensor.register_hook(write)  # type: ignore[no-untyped-call]
 
 
-class _Functions(TorchFunctionMode):
+class Functions(TorchFunctionMode):
+    """Sees activations called as functions while it is entered."""
+
     def __init__(self, watch: Watch) -> None:
         super().__init__()
         self.watch = watch
@@ -131,7 +133,7 @@ def watching(model: nn.Module, watch: Watch | None = None) -> Iterator[Watch]:
     try:
         for name, module in model.named_modules():
             handles += _hooks(watch, name, module, leaf=name in leaf_names)
-        with _Functions(watch):
+        with Functions(watch):
             yield watch
     finally:
         for handle in handles:
