@@ -1,7 +1,7 @@
 """Files that are not looked through for doctests, because they import what is not everywhere.
 
-Those with Lightning and transformers are imported by their own tests; those with JAX or Keras are tested in processes of their own, by tests/integrations/test_other_libraries.py; those with triton
-by tests/random/test_triton.py.
+Those with Lightning and transformers are imported by their own tests. Those with JAX or Keras are tested in processes of their
+own, by tests/integrations/test_other_libraries.py; those with triton by tests/random/test_triton.py.
 """
 
 collect_ignore = [
