@@ -30,9 +30,10 @@ from torch.distributed.checkpoint.metadata import (
 from firstlight.checkpoint.disk import Sink
 from firstlight.checkpoint.folder import differs, of_another
 from firstlight.checkpoint.stored import Stored
-from firstlight.checkpoint.values import MOST, Box, Values, boxes
+from firstlight.checkpoint.values import Box, Values, boxes
 
 METADATA = ".metadata"
+MOST = 2**21  # values in a box: torch.save makes a copy of it
 FILE = re.compile(r"__\d+_\d+\.distcp")
 _MOST_LINE = 2**16
 
@@ -101,6 +102,7 @@ def put(file: DcpFile, sink: Sink, seed: int, told: Callable[[int], None]) -> No
     """Append the boxes of a file to its sink; `told` hears the bytes of each when it is written."""
     values: tuple[str, Values] | None = None
     itemsize = max((piece.part.dtype.itemsize for piece in file.pieces), default=1)
+    saved = memoryview(bytearray(max((piece.length for piece in file.pieces), default=1)))
     memory = bytearray(itemsize * max((math.prod(piece.box[1]) for piece in file.pieces), default=1))
     for piece in file.pieces:
         offset, extent = piece.box
@@ -108,11 +110,10 @@ def put(file: DcpFile, sink: Sink, seed: int, told: Callable[[int], None]) -> No
             values = (piece.part.row.name, Values(piece.part, seed))
         tensor = _on(memory, piece.part.dtype, extent)
         values[1].read(tensor, offset)
-        saved = bytearray()  # torch.save breaks off badly where its stream raises, so the disk comes after it
-        stream = _Stream(saved.extend)
+        stream = _Stream(saved)  # torch.save breaks off badly where its stream raises, so the disk comes after it
         torch.save(tensor, stream)  # type: ignore[arg-type]  # it needs write and flush, no more
-        sink.put(saved)
         assert stream.length == piece.length, "what torch.save writes depends on more than dtype and shape"
+        sink.put(saved[: piece.length])
         told(piece.length)
 
 
@@ -141,14 +142,15 @@ def is_ready(path: Path, file: DcpFile, metadata: Mapping[str, str]) -> bool:
 
 @dataclass(slots=True)
 class _Stream:
-    """What torch.save writes to; it counts what it passes on."""
+    """What torch.save writes to: it counts the bytes, and keeps them where there is a place."""
 
-    to: Callable[[bytes], object]
+    to: memoryview | None = None
     length: int = 0
 
     def write(self, data: bytes) -> int:
+        if self.to is not None:
+            self.to[self.length : self.length + len(data)] = data
         self.length += len(data)
-        self.to(data)
         return len(data)
 
     def flush(self) -> None:
@@ -158,7 +160,7 @@ class _Stream:
 @lru_cache(maxsize=4096)
 def _length(dtype: torch.dtype, extent: tuple[int, ...]) -> int:
     """Return the bytes that torch.save takes for a tensor of this dtype and shape."""
-    stream = _Stream(len)
+    stream = _Stream()
     torch.save(torch.empty(extent, dtype=dtype), stream)  # type: ignore[arg-type]  # as above
     return stream.length
 

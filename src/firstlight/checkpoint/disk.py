@@ -60,9 +60,9 @@ class Sink:
         self._used += count
         return self._tensors[self._turn][self._used - count : self._used]
 
-    def put(self, data: bytes | bytearray) -> None:
+    def put(self, data: bytes | memoryview) -> None:
         """Append bytes of any length."""
-        held = data if isinstance(data, bytearray) else bytearray(data)
+        held = bytearray(data) if isinstance(data, bytes) else data
         for first in range(0, len(held), BLOCK):
             count = min(BLOCK, len(held) - first)
             self.space(count).copy_(torch.frombuffer(held, dtype=torch.uint8, count=count, offset=first))

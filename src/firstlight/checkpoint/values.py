@@ -9,8 +9,6 @@ from firstlight.apply.parts import Part, draw_whole, parts
 from firstlight.checkpoint.stored import Stored
 from firstlight.init.registry import DISTRIBUTIONS
 
-MOST = 2**23  # values made at once
-
 
 class Values:
     """What the row of a stored tensor gives it, read box by box.
