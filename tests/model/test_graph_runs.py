@@ -53,6 +53,17 @@ def test_heads_for_training_alone_are_read_too() -> None:
     assert infos["extra.weight"].role == "output-weight"
 
 
+def test_what_only_evaluation_shows_to_be_unused_says_so() -> None:
+    def forward(m: Any, x: Tensor) -> Any:
+        if m.training:
+            raise ValueError("labels are missing")
+        return m.head(x)
+
+    row = plan(Forward(forward, head=nn.Linear(8, 2), extra=nn.Linear(8, 2)), "he", example=X)["extra.weight"]
+    assert row.role == "unused"
+    assert "in evaluation; in training mode forward raised: labels are missing" in row.reason
+
+
 def test_inputs_are_tensors_tuples_or_dicts_on_any_device() -> None:
     model = nn.Bilinear(8, 8, 3)
     wanted = [(i.role, i.fan_in, i.found_by) for i in read(model, (X, X))]

@@ -28,12 +28,14 @@ _MOST = 100_000_000  # parameters of a model that is copied with its values
 class Followed:
     """What was seen of each parameter of the whole model, by name, its branch, and the names that no operator reads.
 
-    certain: whether the example was the caller's, so that what it does not reach can be called unused.
+    certain: whether the example was the caller's, so that what it does not reach can be called unused. untrained: what forward
+    raised in training mode, '' where it ran or was not needed.
     """
 
     seen: dict[str, tuple[Seen, Branch | None]]
     unread: frozenset[str]
     certain: bool
+    untrained: str = ""
 
 
 def follow(model: nn.Module, example: Any) -> Followed | None:
@@ -90,7 +92,8 @@ def _record(model: nn.Module, example: Any, *, shrink: bool) -> tuple[Reading, t
     if reading.unread:  # a head that is there for training only, such as an auxiliary classifier
         try:
             training = Reading(record(copy.train(), args, kwargs, values=values + _buffers(model, copy)))
-        except Exception:  # evaluation is what counts; what training alone would show stays unread
+        except Exception as error:  # evaluation is what counts; what training alone would show stays unread
+            reading.untrained = _message(error)
             return reading, runs
         for name in reading.unread & set(training.seen):
             reading.seen[name] = training.seen[name]
@@ -167,7 +170,7 @@ def _expanded(reading: Reading, runs: tuple[Run, ...], model: nn.Module, *, cert
             index, count = numbers[(found.branch, copy if (found.branch, copy) in numbers else None)]
             branch = Branch(index, count, found.position, found.branch.length, found.branch.stack)
         seen[name] = (_renamed(found, known, name), branch)
-    return Followed(seen, frozenset(unread), certain)
+    return Followed(seen, frozenset(unread), certain, reading.untrained)
 
 
 def _renamed(found: Seen, known: str, name: str) -> Seen:

@@ -51,6 +51,7 @@ class Reading:
         reached = _reached(graph)
         parameters = [value for value in graph.named.values() if value.source == "parameter"]
         self.unread = {value.name for value in parameters if value not in reached}
+        self.untrained = ""  # what forward raised in training mode, which might have read more
         self.seen: dict[str, Seen] = {}
         for value in parameters:
             found = None if value.name in self.unread else self._read(value)

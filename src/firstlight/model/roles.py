@@ -117,7 +117,10 @@ def _by_graph(entry: Entry, info: TensorInfo, followed: Followed) -> TensorInfo:
     if name is None:
         unread = any(name in followed.unread for name in entry.names)
         if unread and (followed.certain or info.found_by == "guess"):
-            return replace(info, role="unused", fan_in=None, fan_out=None, slices=(), part="", found_by="graph")
+            said = f"in evaluation; in training mode forward raised: {followed.untrained}" if followed.untrained else ""
+            return replace(
+                info, role="unused", fan_in=None, fan_out=None, slices=(), part="", found_by="graph", note=said
+            )
         # the last layer defined need not make the output, when the graph shows what does
         return replace(info, role="weight") if info.role == "output-weight" else info
     seen, branch = followed.seen[name]
