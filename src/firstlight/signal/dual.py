@@ -20,6 +20,7 @@ TERMS = 48  # of the series; what is left of the power goes to the last one
 _REACH, _STEP = 8.0, 1 / 96  # midpoints, so that a corner at the mean falls between two nodes
 _MOST = 96  # different variances that are integrated; more are interpolated between
 _TINY, _HUGE = 1e-30, 1e30
+_PROBES, _ZERO = (-1e6, -300.0, -7.0, -1.7, -0.3, 0.0, 1.0, 0.2, 2.5, 90.0, 1e6), 5  # where straight lines show
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,15 @@ def transformed(function: Function, kernel: Kernel, *, slope: bool = False, squa
         >>> round(transformed(torch.relu, random((2, 64), 1.0)).second, 3)
         0.5
     """
+    line = linear(function)
+    straight = None if line is None else _straight(kernel, *line, derivative=slope, square=square)
+    if straight is not None:
+        return straight
     variance = kernel.variances()
     q = kernel.spread_out(np.sqrt(variance)) ** 2
     shift = np.broadcast_to(kernel.mean, variance.shape)
     terms, means, rest, whole = _series(_Integrand(function, slope, square), shift.ravel(), variance.ravel())
-    spread = _each(kernel, terms.reshape(*variance.shape, TERMS)) ** 2
+    spread = kernel.spread_out(terms.reshape(*variance.shape, TERMS)) ** 2
     spread[..., -1] += kernel.spread_out(whole.reshape(variance.shape))
     c = np.clip(kernel.covariances() / np.maximum(q, _TINY), -1.0, 1.0)
     pairs = _sum(spread, c)
@@ -61,6 +66,47 @@ def transformed(function: Function, kernel: Kernel, *, slope: bool = False, squa
     pairs[agree] = rest.reshape(variance.shape)
     mean = means.reshape(variance.shape)
     return Kernel(kernel.dims, pairs, mean, kernel.spread)
+
+
+def linear(function: Function) -> tuple[float, float] | None:
+    """Return slope and value at 0 of a function that is a straight line, None of any other.
+
+    >>> linear(lambda x: 3 * x + 1), linear(torch.relu)
+    ((3.0, 1.0), None)
+    """
+    x = torch.tensor(_PROBES, dtype=torch.float64)
+    y = function(x)
+    if y.shape != x.shape or not bool(torch.isfinite(y).all()):
+        return None
+    at = float(y[_ZERO])
+    slope = float(y[_ZERO + 1]) - at
+    straight = bool((y - (at + slope * x)).abs().max() <= 1e-9 * float(y.abs().max()))
+    return (slope, at) if straight else None
+
+
+def _straight(kernel: Kernel, slope: float, at: float, *, derivative: bool, square: bool) -> Kernel | None:
+    """Return the kernel of a straight line of x, or of its constant slope; None for the square of the line itself."""
+    if derivative:
+        value = slope**2 if square else slope
+        return Kernel(kernel.dims, np.full_like(kernel.pairs, value**2), np.full_like(kernel.mean, value))
+    if square:
+        return None
+    means = kernel.spread_out(kernel.mean)
+    pairs = slope**2 * kernel.pairs + 2 * slope * at * means + at**2
+    return Kernel(kernel.dims, pairs, slope * kernel.mean + at, kernel.spread)
+
+
+def mean_slope(function: Function, kernel: Kernel) -> float:
+    """Return E f'(x), as E z f(μ + √q z) / √q: the part of f(x) that is x times a number (Stein's lemma)."""
+    line = linear(function)
+    if line is not None:
+        return line[0]
+    variance, mean = float(kernel.variances().mean()), float(kernel.mean.mean())
+    if variance <= _TINY:
+        return 0.0
+    z, weight = _nodes()
+    values = _Integrand(function, False, False)(mean + math.sqrt(variance) * z)
+    return float((weight * z * values).sum()) / math.sqrt(variance)
 
 
 def fluctuation(function: Function, kernel: Kernel, *, slope: bool = False) -> tuple[float, float]:
@@ -105,10 +151,6 @@ def _integrated(function: _Integrand, means: Array, variances: Array) -> tuple[A
     seconds = (values**2 * weight).sum(1)
     rest = np.maximum(seconds - (coefficients**2).sum(1), 0.0)
     return coefficients, coefficients[:, 0], seconds, rest
-
-
-def _each(kernel: Kernel, terms: Array) -> Array:
-    return np.stack([kernel.spread_out(terms[..., k]) for k in range(terms.shape[-1])], -1)
 
 
 def _sum(terms: Array, c: Array) -> Array:

@@ -197,6 +197,10 @@ def _table(model: nn.Module, run: Run, places: Places, batch: Any, loss: float |
     words += [
         f"operator '{op}' has no rule and was sampled, {count} times" for op, count in sorted(run.sampled.items())
     ]
+    words += [
+        f"operator '{op}' has no rule and cannot run alone: its output is taken to have the power of its input, {n} times"
+        for op, n in sorted(run.guessed.items())
+    ]
     arriving = None
     if places.arrived is not None:
         arriving = _numbers(run, "arriving", nn.Identity(), places.arrived)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
+
 from firstlight.model import labels
 from firstlight.model.graph import Graph, Node, Value
 from firstlight.signal.kernel import Kernel, random
@@ -11,6 +13,7 @@ from firstlight.signal.rules.table import Run, State
 from firstlight.signal.rules.views import pieces_backward
 
 _SLICES = labels.NARROWING
+_FILLED = labels.words("zeros_like ones_like full_like new_empty new_zeros new_ones new_full zero fill")
 
 
 def forward(graph: Graph, start: Mapping[Value, State], orthogonal: set[Value]) -> Run:
@@ -28,8 +31,8 @@ def forward(graph: Graph, start: Mapping[Value, State], orthogonal: set[Value]) 
 def _step(run: Run, node: Node) -> Sequence[State]:
     if node.op == "join":
         return [_join(run, node)]
-    if node.op.startswith("empty") or node.op == "new_empty":
-        return [State(made=random(out.shape, 0.0)) for out in node.outputs]
+    if node.op.startswith("empty") or node.op in _FILLED:
+        return [State(known=_filled(node).expand(out.shape)) for out in node.outputs]
     folded = fold(run, node)
     if folded is not None:
         return folded
@@ -38,6 +41,15 @@ def _step(run: Run, node: Node) -> Sequence[State]:
         return sampled(run, node)
     made = rule(run, node)
     return [made] if isinstance(made, State) else made
+
+
+def _filled(node: Node) -> torch.Tensor:
+    """Return the number that a new tensor is filled with; one left empty counts as zeros until it is written to."""
+    number = (
+        node.args[-1] if node.op in ("full_like", "new_full", "fill") else float(node.op in ("ones_like", "new_ones"))
+    )
+    known = isinstance(number, int | float)
+    return torch.tensor(float(number) if known else 0.0, dtype=torch.float32 if node.out.floating else torch.long)
 
 
 def _join(run: Run, node: Node) -> State:

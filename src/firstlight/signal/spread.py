@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from firstlight.signal.dual import Function, fluctuation, transformed
+from firstlight.signal.dual import Function, fluctuation, linear, transformed
 from firstlight.signal.kernel import Array, Kernel, product
 
 _TINY = 1e-30
+_WIDE = 2e-4  # so many elements are independent that a hundred layers add less than 2 % to a std
 
 
 def root(second: float, spread: float) -> float:
@@ -35,6 +36,8 @@ def after(function: Function, before: Kernel, made: Kernel) -> Kernel:
     """Return the kernel of f(x) with its spread, from that of x."""
     if made.second <= _TINY or before.variances().max() <= _TINY:
         return replace(made, spread=0.0)
+    if linear(function) is not None or _mean_square(before) < _WIDE:
+        return replace(made, spread=before.spread)
     _, elastic = fluctuation(function, before)
     fourth = transformed(lambda x: function(x).square(), before)
     excess = fourth.common / max(made.second, _TINY) ** 2 - 1
@@ -46,19 +49,19 @@ def through(function: Function, before: Kernel, gradient: Kernel) -> Kernel:
     """Return the gradient of x from that of f(x): times the slope, with what the slopes' draw adds."""
     slope = transformed(function, before, slope=True)
     made = product(gradient, replace(slope, spread=0.0))
-    if slope.second <= _TINY or gradient.second <= _TINY:
-        return made
-    fourth = replace(_fourth(function, before), spread=0.0)
+    if (
+        slope.second <= _TINY
+        or gradient.second <= _TINY
+        or linear(function) is not None
+        or _mean_square(before) < _WIDE
+    ):
+        return replace(made, spread=gradient.spread)
+    fourth = transformed(function, before, slope=True, square=True)
     squares = _squares(gradient)
     joint = product(replace(gradient, pairs=1 + 2 * squares, mean=np.ones_like(gradient.mean)), fourth)
     scale = slope.second**2
     own = max(joint.common / scale - 1 - 2 * _mean_square(gradient), 0.0)
     return replace(made, spread=gradient.spread + math.log1p(own))
-
-
-def _fourth(function: Function, before: Kernel) -> Kernel:
-    """Return the kernel of f'(x)²: of an integral of it, whose slope it is, as slopes of slopes are not to be had."""
-    return transformed(function, before, slope=True, square=True)
 
 
 def _squares(kernel: Kernel) -> Array:

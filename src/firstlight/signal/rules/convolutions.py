@@ -256,9 +256,17 @@ def _maximum(kernel: Kernel, maps: list[Array]) -> Kernel:
 def max_pool_backward(run: Run, node: Node, gradient: Kernel) -> None:
     """One element of each window gets the gradient."""
     maps = [m.T / max(m.max(), 1e-300) for m in _windows(node)]
-    made = _each(gradient, maps)
     share = math.prod(m.max() for m in _windows(node))
-    run.push(node.inputs[0], made.scaled(math.sqrt(share)))
+    made = _each(gradient, maps).scaled(math.sqrt(share))
+    value = node.inputs[0]
+    state = run.state(value)
+    if state.root is None or state.function is None or not _is_rising(state.function):
+        run.push(value, made)
+        return
+    largest = _maximum(run.kernel(state.root), _windows(node))
+    slope = transformed(state.function, largest, slope=True).second
+    run.show(value, made)
+    run.push(state.root, made.scaled(math.sqrt(slope)))
 
 
 # resizing -----------------------------------------------------------------------------------------------------------

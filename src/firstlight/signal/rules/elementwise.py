@@ -10,7 +10,7 @@ from firstlight.model.graph import Node, Value
 from firstlight.signal.dual import Function, transformed
 from firstlight.signal.kernel import Kernel, constant, product, random, total
 from firstlight.signal.rules.reductions import summed_to
-from firstlight.signal.rules.table import Run, State, argument, backward, forward
+from firstlight.signal.rules.table import Parts, Run, State, argument, backward, forward, with_cross
 
 UNARY = (
     "relu gelu silu sigmoid tanh elu celu selu leaky_relu softplus softsign hardtanh hardsigmoid hardswish hardshrink "
@@ -110,14 +110,43 @@ def _meeting(run: Run, node: Node, a: Value, b: Value, alpha: float) -> State:
         if node.op == "add" and known is not None and known.ndim >= 2 and bool((known < -1e4).any()):
             allowed = known.reshape(-1, *known.shape[-2:])[0] > -1e4
             return State(made=run.kernel(signal).broadcast(node.out.shape), allowed=allowed.double().numpy())
-    return State(made=_meet(node, run.kernel(a), run.kernel(b), alpha))
+    made = _meet(node, run.kernel(a), run.kernel(b), alpha)
+    if a.shape != b.shape:
+        return State(made=made)
+    return _with_parts(run, node, a, b, alpha, made)
+
+
+def _with_parts(run: Run, node: Node, a: Value, b: Value, alpha: float, made: Kernel) -> State:
+    """Return a sum or product of two tensors with the parts it has of others, and what both have in common counted."""
+    left, right = run.parts(a), run.parts(b)
+    if node.op == "mul":
+        means = [float(run.kernel(value).mean.mean()) for value in (a, b)]
+        left, right = _times(left, means[1]), _times(right, means[0])
+    elif node.op == "div":
+        return State(made=made)
+    else:
+        signs = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}[node.op]
+        left, right = _times(left, signs[0]), _times(right, signs[1])
+        shared = [(run.kernel(v), left[v] * right[v]) for v in left if v in right and left[v] * right[v]]
+        made = with_cross(made, shared)
+    return State(made=made, parts={v: left.get(v, 0.0) + right.get(v, 0.0) for v in (*left, *right)})
+
+
+def _times(parts: dict[Value, float], factor: float) -> dict[Value, float]:
+    return {value: factor * share for value, share in parts.items()}
 
 
 def _meet(node: Node, a: Kernel, b: Kernel, alpha: float) -> Kernel:
     if node.op in ("add", "sub", "rsub"):
         first, second = (b, a) if node.op == "rsub" else (a, b)
         return total(first, second.scaled(alpha if node.op == "add" else -alpha))
-    return product(a, transformed(torch.reciprocal, b) if node.op == "div" else b)
+    return product(a, inverse(b) if node.op == "div" else b)
+
+
+def inverse(kernel: Kernel) -> Kernel:
+    """Return the kernel of 1/x; x nearer to 0 than an eighth of its mean counts as that near, as sizes do not change sign."""
+    floor = max(abs(float(kernel.mean.mean())) / 8, 1e-12)
+    return transformed(lambda x: 1 / torch.where(x.abs() < floor, torch.full_like(x, floor), x), kernel)
 
 
 def _spread_numbers(run: Run, value: Any) -> Kernel:
@@ -153,19 +182,32 @@ def binary_backward(run: Run, node: Node, gradient: Kernel) -> None:
     """Hand a sum's gradient to both, a product's times the other factor."""
     a, b = node.args[0], node.args[1]
     alpha = float(node.kwargs.get("alpha", node.args[2] if len(node.args) > 2 else 1))
-    for value, other, scale in ((a, b, 1.0), (b, a, alpha)):
-        if not isinstance(value, Value) or value.node is None:
+    signs = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}.get(node.op)
+    for place, value in enumerate((a, b)):
+        if not isinstance(value, Value) or value.node is None and value.source != "parameter":
             continue
-        if node.op in ("add", "sub", "rsub"):
-            swapped = node.op == "rsub"
-            passed = gradient.scaled(alpha if (value is a) == swapped and scale != alpha else 1.0)
+        if signs is not None:
+            passed, factor = gradient.scaled(signs[place]), signs[place]
         else:
-            factor = _spread_numbers(run, other)
-            if node.op == "div":
-                inverse = transformed(torch.reciprocal, _spread_numbers(run, b))
-                factor = inverse if value is a else product(factor, inverse, inverse)
-            passed = product(gradient, factor)
-        run.push(value, summed_to(passed, value.shape))
+            other = _slope(run, node, place)
+            passed, factor = product(gradient, other), float(other.mean.mean())
+        if value.shape == node.out.shape:
+            run.push(value, passed, _times_all(run.origins[node.out], factor))
+        else:
+            run.push(value, summed_to(passed, value.shape))
+
+
+def _times_all(parts: Parts, factor: float) -> Parts:
+    return {source: share * factor for source, share in parts.items()}
+
+
+def _slope(run: Run, node: Node, place: int) -> Kernel:
+    """Return the kernel of a product's or quotient's derivative by one of its factors."""
+    a, b = (_spread_numbers(run, part) for part in node.args[:2])
+    if node.op == "mul":
+        return b if place == 0 else a
+    over = inverse(b)
+    return over if place == 0 else product(a, over, over).scaled(-1.0)
 
 
 @forward("bernoulli")

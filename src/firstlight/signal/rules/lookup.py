@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from firstlight.model.graph import Node
-from firstlight.signal.kernel import Array, Atom, Kernel
+from firstlight.model.graph import Node, Value
+from firstlight.signal.kernel import Array, Atom, Kernel, random, total
 from firstlight.signal.rules.table import Run, State, backward, forward
 
 
@@ -108,6 +108,28 @@ def embedding_backward(run: Run, node: Node, gradient: Kernel) -> None:
     rows = table.shape[0]
     pairs = np.stack([np.zeros_like(mixed), mixed * min(used / rows, 1.0)])
     run.push(table, Kernel(((Atom(rows),), *agree.dims[len(places) :]), pairs, np.zeros((1, *agree.mean.shape))))
+
+
+@forward("index_add scatter_add index_put scatter index_copy")
+def scattered(run: Run, node: Node) -> State:
+    """Add or write values at places: each place gets its share of their power."""
+    base, values = node.args[0], node.args[2] if node.op == "index_put" else node.args[3]
+    kernel = run.kernel(base)
+    if not isinstance(values, Value):
+        return State(made=kernel)
+    share = min(float(np.prod(values.shape)) / max(float(np.prod(base.shape)), 1.0), 1.0)
+    adds = "add" in node.op or (node.op == "index_put" and len(node.args) > 3 and bool(node.args[3]))
+    part = random(base.shape, run.kernel(values).second * share)
+    return State(made=total(kernel if adds else kernel.scaled(float(np.sqrt(1 - share))), part))
+
+
+@backward("index_add scatter_add index_put scatter index_copy")
+def scattered_backward(run: Run, node: Node, gradient: Kernel) -> None:
+    """Hand the gradient to what was there and to what was added."""
+    base, values = node.args[0], node.args[2] if node.op == "index_put" else node.args[3]
+    run.push(base, gradient)
+    if isinstance(values, Value):
+        run.push(values, random(values.shape, gradient.second))
 
 
 @forward("index index_select gather take")

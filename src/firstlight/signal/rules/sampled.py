@@ -39,14 +39,21 @@ def sampled(run: Run, node: Node) -> list[State]:
     if sum(int(np.prod(v.shape)) for v in (*node.inputs, *node.outputs)) > _MOST:
         return [State(made=random(out.shape, 1.0), sampled=True) for out in node.outputs]
     args, kwargs, _ = _drawn(run, node)
-    with torch.no_grad():
-        found = list(tensors(_called(node, args, kwargs)))
+    try:
+        with torch.no_grad():
+            found = list(tensors(_called(node, args, kwargs)))
+    except (RuntimeError, TypeError, IndexError):  # sizes that follow from values: drawn ones do not fit together
+        power = max((run.kernel(value).second for value in node.inputs if value.floating), default=0.0)
+        run.guessed[node.op] = run.guessed.get(node.op, 0) + 1
+        return [State(made=random(out.shape, power), sampled=True) for out in node.outputs]
     return [_seen(found[i] if i < len(found) else None, out) for i, out in enumerate(node.outputs)]
 
 
 def _seen(tensor: Tensor | None, out: Value) -> State:
     if tensor is None or not tensor.numel():
         return State(made=random(out.shape, 0.0), sampled=True)
+    if tuple(tensor.shape) != out.shape:
+        return State(made=random(out.shape, float(tensor.double().square().mean())), sampled=True)
     if not tensor.is_floating_point():
         return State(known=tensor, sampled=True)
     return State(made=_observed(tensor), sampled=True)
@@ -90,8 +97,14 @@ def sampled_backward(run: Run, node: Node, gradients: list[Kernel | None]) -> No
         return
     generator = np.random.default_rng(1)
     args, kwargs, made = _drawn(run, node, grad=True)
-    with torch.enable_grad():
-        found = list(tensors(_called(node, args, kwargs)))
+    try:
+        with torch.enable_grad():
+            found = list(tensors(_called(node, args, kwargs)))
+    except (RuntimeError, TypeError, IndexError):
+        power = max((gradient.second for gradient in gradients if gradient is not None), default=0.0)
+        for value in node.inputs:
+            run.push(value, random(value.shape, power))
+        return
     pairs = [
         (out, draw(gradient, generator).to(out.dtype))
         for out, gradient in zip(found, gradients, strict=False)

@@ -5,7 +5,7 @@ gradients of the outputs as well and pushes those of the inputs. An operator wit
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from firstlight.model.graph import Node, Value
-from firstlight.signal.dual import Function, transformed
-from firstlight.signal.kernel import Array, Kernel, observed, total
+from firstlight.signal.dual import Function, mean_slope, transformed
+from firstlight.signal.kernel import Array, Kernel, aligned, observed, total
 from firstlight.signal.spread import after, through
+
+Parts = dict[int, float]
+_TINY = 1e-12
 
 RESOLVED = 64  # places along an axis that are told apart in known values
 
@@ -25,7 +28,8 @@ class State:
     """What is known of a value: its numbers, or its kernel, or that it is a function, element by element, of another value.
 
     allowed: where attention may look, (queries, keys), of scores that a mask was put on. centred: the value this is the
-    mean of, and over which dimensions. sampled: whether an operator on the way was sampled.
+    mean of, and over which dimensions. parts: other values of which it is a sum with these factors, but for a rest that is
+    unlike them; None for a value of its own. sampled: whether an operator on the way was sampled.
     """
 
     made: Kernel | None = None
@@ -34,6 +38,7 @@ class State:
     function: Function | None = None
     allowed: Array | None = None
     mean_of: "tuple[Value, tuple[int, ...]] | None" = None
+    parts: "dict[Value, float] | None" = None
     sampled: bool = False
 
 
@@ -44,8 +49,11 @@ class Run:
     states: dict[Value, State] = field(default_factory=dict)
     gradients: dict[Value, Kernel] = field(default_factory=dict)
     sampled: dict[str, int] = field(default_factory=dict)
+    guessed: dict[str, int] = field(default_factory=dict)
     orthogonal: set[Value] = field(default_factory=set)
     weights: set[Value] = field(default_factory=set)
+    sources: list[Kernel] = field(default_factory=list)
+    origins: dict[Value, Parts] = field(default_factory=dict)
 
     def state(self, value: Value) -> State:
         """Return the state of a value; one without a state is an empty tensor and counts as zeros."""
@@ -70,18 +78,57 @@ class Run:
         """Return the numbers of a value where they are known."""
         return self.state(value).known if isinstance(value, Value) else None
 
-    def push(self, value: Value, gradient: Kernel) -> None:
-        """Add a gradient to a value; to what it is a function of, where it is one."""
+    def parts(self, value: Value) -> dict[Value, float]:
+        """Return the values of which a value is a sum, with factors; a function is its root times its mean slope."""
+        state = self.state(value)
+        if state.parts is None and state.root is not None and state.function is not None:
+            slope = mean_slope(state.function, self.kernel(state.root))
+            state.parts = {source: slope * factor for source, factor in self.parts(state.root).items()}
+        return {value: 1.0} if state.parts is None else state.parts
+
+    def push(self, value: Value, gradient: Kernel, parts: Parts | None = None) -> None:
+        """Add a gradient to a value; to what it is a function of, where it is one.
+
+        parts: of which other gradients it is a multiple, as kept in `sources`; None for one of its own.
+        """
         state = self.state(value)
         if state.known is not None or not value.floating:
             return
+        if parts is None:
+            parts = {len(self.sources): 1.0}
+            self.sources.append(gradient)
         if state.root is not None and state.function is not None:
-            self.push(state.root, through(state.function, self.kernel(state.root), gradient))
-        self._add(value, gradient)
+            before = self.kernel(state.root)
+            slope = mean_slope(state.function, before)
+            passed = {source: factor * slope for source, factor in parts.items()}
+            self.push(state.root, through(state.function, before, gradient), passed)
+        self._add(value, gradient, parts)
 
-    def _add(self, value: Value, gradient: Kernel) -> None:
+    def show(self, value: Value, gradient: Kernel) -> None:
+        """Note the gradient of a value from which it has been handed on already."""
+        self.gradients[value], self.origins[value] = gradient, {}
+
+    def _add(self, value: Value, gradient: Kernel, parts: Parts) -> None:
         before = self.gradients.get(value)
-        self.gradients[value] = gradient if before is None else total(before, gradient)
+        if before is None:
+            self.gradients[value], self.origins[value] = gradient, parts
+            return
+        known = self.origins[value]
+        shared = {k: known[k] * factor for k, factor in parts.items() if k in known}
+        self.gradients[value] = with_cross(total(before, gradient), [(self.sources[k], f) for k, f in shared.items()])
+        self.origins[value] = {k: known.get(k, 0.0) + parts.get(k, 0.0) for k in (*known, *parts)}
+
+
+def with_cross(kernel: Kernel, shared: Sequence[tuple[Kernel, float]]) -> Kernel:
+    """Return the kernel of a sum with what its terms have in common: twice the factor times the covariance of each."""
+    pairs = kernel.pairs
+    for source, factor in shared:
+        if source.shape != kernel.shape or abs(factor) < _TINY:
+            continue
+        (whole, part), _ = aligned(replace(kernel, pairs=pairs), source)
+        kernel = replace(whole, mean=np.broadcast_to(whole.mean, part.mean.shape) if part.mean.size > 1 else whole.mean)
+        pairs = whole.pairs + 2 * factor * part.covariances()
+    return replace(kernel, pairs=pairs)
 
 
 Forward = Callable[[Run, Node], "State | Sequence[State]"]
