@@ -1,8 +1,8 @@
 """Signals from theory: kernels sent through the operator graph, without a weight drawn. Rules are in rules/."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,26 +18,16 @@ from firstlight.plan import plan as make_plan
 from firstlight.recipes import Composition, Recipe
 from firstlight.signal.describe import describe, one_line
 from firstlight.signal.given import inputs, parameters
-from firstlight.signal.kernel import Kernel
 from firstlight.signal.propagate import backward, forward
+from firstlight.signal.readout import Seen, row
 from firstlight.signal.rules import losses
 from firstlight.signal.rules.table import Run
-from firstlight.signal.spread import root
+from firstlight.signal.statistics import channels_second
 from firstlight.signal.statistics import row as observed_row
 from firstlight.signal.table import SignalRow, Signals
 from firstlight.signal.watch import Watch, first_floating, leaves, watching
 
 LOSSES = ("cross-entropy", "mse")
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A row to be: its layer, the module's class, the module, the value it put out."""
-
-    layer: str
-    module: nn.Module
-    owner: nn.Module | None
-    value: Value
 
 
 class Places(Watch):
@@ -58,8 +48,11 @@ class Places(Watch):
 
     def _record(self, layer: str, module: nn.Module, output: Any, owner: nn.Module | None) -> None:
         found = first_floating(output)
-        if found is not None:
-            self.seen.append(Seen(layer, module, owner, self.value_of(found)))
+        if found is None:
+            return
+        self._channels_second = channels_second(module, found, self._channels_second)
+        axis = 1 if self._channels_second else -1
+        self.seen.append(Seen(layer, module, owner, self.value_of(found), axis))
 
 
 def predict(
@@ -84,8 +77,8 @@ def predict(
         target: the wanted outputs; without them classes are even, and numbers standard normal.
 
     Returns:
-        One row for every call of a leaf module, as `measure` has them; what is not predicted is None. Operators that have
-        no rule are sampled alone, and named in `not_observed`.
+        One row for every call of a leaf module, as `measure` has them; what is not predicted is None. An operator that has
+        no rule is sampled alone on normal inputs and named in `not_observed`; `found_by` is 'sampled' from there on.
 
     Raises:
         OptionError: if there is no such loss.
@@ -106,18 +99,28 @@ def predict(
     if loss is not None and loss not in LOSSES:
         near = did_you_mean(str(loss), LOSSES)
         raise OptionError(f"loss={loss!r} is not known. Choose {', '.join(map(repr, LOSSES))} or None.{near}")
-    batch = next(iter(made_up(model)), None) if example is None else example
-    if batch is None:
+    tries = made_up(model) if example is None else [example]
+    if not tries:
         raise DataError(
             f"{type(model).__name__} does not say what it takes. Give example=, such as a batch or a tensor on the meta "
             "device. Nothing was run."
         )
+    graph, places, fed, batch = _first_recorded(model, tries)
     chosen = plan if plan is None or isinstance(plan, Plan) else make_plan(model, plan, example=example)
-    graph, places, fed = _recorded(model, batch)
     states, orthogonal = parameters(model, graph, chosen)
     run = forward(graph, {**states, **inputs(graph, fed)}, orthogonal)
     value = _back(run, graph, loss, target)
-    return _table(model, run, places, batch, value)
+    return _table(model, graph, run, places, batch, value)
+
+
+def _first_recorded(model: nn.Module, tries: list[Any]) -> tuple[Graph, Places, dict[Value, Tensor], Any]:
+    """Return what is recorded of the first example that the model takes, and that example."""
+    for batch in tries[:-1]:
+        try:
+            return *_recorded(model, batch), batch
+        except MeasureError:  # a fuller example than the model takes; the last one's error is told
+            continue
+    return *_recorded(model, tries[-1]), tries[-1]
 
 
 def _recorded(model: nn.Module, batch: Any) -> tuple[Graph, Places, dict[Value, Tensor]]:
@@ -189,8 +192,8 @@ def _class_axis(shape: tuple[int, ...], target: Tensor | None) -> int:
     return 1 if len(shape) == 4 and target is None else len(shape) - 1
 
 
-def _table(model: nn.Module, run: Run, places: Places, batch: Any, loss: float | None) -> Signals:
-    rows = tuple(_numbers(run, seen.layer, seen.module, seen.value) for seen in places.seen)
+def _table(model: nn.Module, graph: Graph, run: Run, places: Places, batch: Any, loss: float | None) -> Signals:
+    rows = tuple(row(run, graph, seen) for seen in places.seen)
     called = {seen.layer for seen in places.seen}
     missing = [name for name, _ in leaves(model) if name not in called and places.calls[name] == 0]
     words = [f"layer '{name}' was not called, or not as a module" for name in missing]
@@ -203,42 +206,8 @@ def _table(model: nn.Module, run: Run, places: Places, batch: Any, loss: float |
     ]
     arriving = None
     if places.arrived is not None:
-        arriving = _numbers(run, "arriving", nn.Identity(), places.arrived)
+        arriving = row(run, graph, Seen("arriving", nn.Identity(), None, places.arrived))
     return Signals(rows, loss, "predicted", tuple(words), _input_row(run, batch), arriving)
-
-
-def _numbers(run: Run, layer: str, module: nn.Module, value: Value) -> SignalRow:
-    kernel = run.kernel(value)
-    second, common = kernel.second, kernel.common
-    gradient = run.gradients.get(value)
-    spread = root(1.0, kernel.spread)
-    return SignalRow(
-        layer=layer,
-        kind=type(module).__name__,
-        forward_mean=float(kernel.mean.mean()),
-        forward_std=root(second - common, kernel.spread),
-        forward_second_moment=second * spread**2,
-        similarity=_similarity(kernel),
-        gradient_std=None if gradient is None else root(gradient.second, gradient.spread),
-        size=_size(value.shape),
-    )
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape[1:]:
-        count *= size
-    return count
-
-
-def _similarity(kernel: Kernel) -> float | None:
-    """Return the correlation, about 0, of two examples."""
-    if len(kernel.dims) < 2 or not kernel.dims[0] or kernel.second <= 0:
-        return None
-    merged = kernel.merged(0)
-    rest = [a for a in range(merged.pairs.ndim) if a not in merged.axes(0)]
-    pair = merged.averaged(rest).pairs
-    return float(pair[0] / pair[1:].mean()) if pair[1:].mean() > 0 else None
 
 
 def _input_row(run: Run, batch: Any) -> SignalRow | None:
@@ -246,5 +215,5 @@ def _input_row(run: Run, batch: Any) -> SignalRow | None:
     if found is None:
         return None
     if found.device.type == "meta":
-        return SignalRow("input", "Identity", 0.0, 1.0, 1.0, size=_size(tuple(found.shape)))
+        return SignalRow("input", "Identity", 0.0, 1.0, 1.0, size=math.prod(found.shape[1:]))
     return observed_row("input", nn.Identity(), found)

@@ -22,7 +22,9 @@ def forward(graph: Graph, start: Mapping[Value, State], orthogonal: set[Value]) 
     run.weights = {value for value in graph.named.values() if value.source == "parameter"}
     for node in graph.nodes:
         made = _step(run, node)
+        sampled_before = any(run.state(value).sampled for value in node.inputs)
         for out, state in zip(node.outputs, made, strict=False):
+            state.sampled = state.sampled or sampled_before
             run.states[out] = state
         _follow_weights(run, node)
     return run

@@ -16,7 +16,8 @@ class SignalRow:
     activation's slope is below 5 % of its largest. similarity: mean cosine between the outputs of different examples.
     gradient_std: root mean square of the loss gradient with respect to the layer's output. update_ratio: norm of the
     layer's weight gradient over the norm of its weight (multiply by a learning rate to get the relative size of an SGD
-    step). size: output numbers an example.
+    step). size: output numbers an example. found_by: 'rule' where a prediction follows from rules, 'sampled' where an operator
+    on the way was sampled; None of what was measured.
     """
 
     layer: str
@@ -30,6 +31,7 @@ class SignalRow:
     gradient_std: float | None = None
     update_ratio: float | None = None
     size: int | None = None
+    found_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def peak(size: int, variance: float, likeness: float = 1.0) -> tuple[float, floa
     >>> [round(x, 3) for x in peak(8, 0.0)], round(peak(8, 400.0)[0], 1)
     ([0.125, 0.109], 0.9)
     """
-    digits = -int(math.floor(math.log10(max(variance, 1e-12)))) + 1
+    digits = 1 - math.floor(math.log10(max(variance, 1e-12)))
     return _peak(int(size), round(max(variance, 0.0), digits), round(min(max(likeness, -1.0), 1.0), 2))
 
 
@@ -84,6 +84,18 @@ def _peak(size: int, variance: float, likeness: float) -> tuple[float, float]:
     squares = (p * p).sum(1) * scale
     kept = squares - 2 * (p**3).sum(1) * scale + squares**2
     return float((p * q).sum(1).mean() * scale), float(kept.mean())
+
+
+def uninformed(size: int, variance: float) -> float:
+    """Return the cross-entropy of normal scores of this variance for a class that they know nothing of.
+
+    >>> round(uninformed(10, 0.0), 4)
+    2.3026
+    """
+    count = min(size, _KEYS)
+    scores = math.sqrt(variance) * _draws(count)[0]
+    top = scores.max(1, keepdims=True)
+    return float((top[:, 0] + np.log(np.exp(scores - top).sum(1))).mean()) + math.log(size / count)
 
 
 def _rows(scores: Array, repeats: float) -> Array:

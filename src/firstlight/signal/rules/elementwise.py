@@ -105,6 +105,10 @@ def _meeting(run: Run, node: Node, a: Value, b: Value, alpha: float) -> State:
         from firstlight.signal.rules.norms import centred
 
         return State(made=centred(run.kernel(a), [x for dim in mean_of[1] for x in run.kernel(a).axes(dim)]))
+    sum_of = run.state(b).sum_of
+    if node.op == "div" and sum_of is a:
+        size = float(run.kernel(b).mean.mean())
+        return State(made=run.kernel(a).scaled(1 / size if size else 0.0))
     for signal, mask in ((a, b), (b, a)):
         known = run.known(mask)
         if node.op == "add" and known is not None and known.ndim >= 2 and bool((known < -1e4).any()):
@@ -184,7 +188,7 @@ def binary_backward(run: Run, node: Node, gradient: Kernel) -> None:
     alpha = float(node.kwargs.get("alpha", node.args[2] if len(node.args) > 2 else 1))
     signs = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}.get(node.op)
     for place, value in enumerate((a, b)):
-        if not isinstance(value, Value) or value.node is None and value.source != "parameter":
+        if not isinstance(value, Value) or (value.node is None and value.source != "parameter"):
             continue
         if signs is not None:
             passed, factor = gradient.scaled(signs[place]), signs[place]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from firstlight.signal.kernel import Kernel, observed, pointwise, random, total
-from firstlight.signal.rules.attention import softmax
+from firstlight.signal.rules.attention import softmax, uninformed
 
 
 def cross_entropy(logits: Kernel, dim: int, target: Tensor | None) -> tuple[Kernel, float]:
@@ -28,7 +28,7 @@ def cross_entropy(logits: Kernel, dim: int, target: Tensor | None) -> tuple[Kern
     axes = list(flat.axes(dim))
     beyond = max(flat.second - float(flat.averaged([a for a in range(flat.pairs.ndim) if a not in axes]).common), 0.0)
     gradient = Kernel(made.dims, made.pairs / count**2, np.zeros_like(made.mean))
-    return gradient, math.log(classes) + beyond / 2
+    return gradient, uninformed(classes, beyond)
 
 
 def _random_classes(shape: tuple[int, ...], dim: int) -> Kernel:

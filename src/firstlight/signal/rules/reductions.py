@@ -46,7 +46,7 @@ def reduced(run: Run, node: Node) -> State:
     keepdim = len(node.out.shape) == len(value.shape)
     made = averaged(run.kernel(value), dims, keepdim=keepdim)
     if node.op == "sum":
-        return State(made=made.scaled(math.prod(value.shape[d] for d in dims)))
+        return State(made=made.scaled(math.prod(value.shape[d] for d in dims)), sum_of=value if keepdim else None)
     return State(made=made, mean_of=(value, tuple(dims)) if keepdim else None)
 
 

@@ -27,9 +27,9 @@ RESOLVED = 64  # places along an axis that are told apart in known values
 class State:
     """What is known of a value: its numbers, or its kernel, or that it is a function, element by element, of another value.
 
-    allowed: where attention may look, (queries, keys), of scores that a mask was put on. centred: the value this is the
-    mean of, and over which dimensions. parts: other values of which it is a sum with these factors, but for a rest that is
-    unlike them; None for a value of its own. sampled: whether an operator on the way was sampled.
+    allowed: where attention may look, (queries, keys), of scores that a mask was put on. mean_of: the value this is the mean
+    of, and over which dimensions; sum_of: likewise of a sum. parts: other values of which it is a sum with these factors, but
+    for a rest that is unlike them; None for a value of its own. sampled: whether an operator on the way was sampled.
     """
 
     made: Kernel | None = None
@@ -38,6 +38,7 @@ class State:
     function: Function | None = None
     allowed: Array | None = None
     mean_of: "tuple[Value, tuple[int, ...]] | None" = None
+    sum_of: Value | None = None
     parts: "dict[Value, float] | None" = None
     sampled: bool = False
 
