@@ -1,5 +1,6 @@
 """Runs as one program: the optimizers are torch's, the curves are the loop's, and runs that end leave the others alone."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -121,6 +122,21 @@ def test_a_run_that_diverges_leaves_and_the_others_do_not_notice() -> None:
     assert wild.record.steps[-1] == len(wild.record.train)
     alone = train_batch(model, starts[:2], data, cells=cells[:2], seeds=[0, 1], schedule=schedule)
     assert alone[0].record.train == pytest.approx(first.record.train, rel=1e-5)
+
+
+def test_time_and_a_wish_to_stop_end_every_run_of_a_batch() -> None:
+    data, (model, starts) = task("digits"), states(2)
+    options: dict[str, Any] = {"cells": [("adam", 0.01)] * 2, "seeds": [0, 1]}
+    rushed = train_batch(model, starts, data, schedule=Schedule(budget=1e-9), **options)
+    assert [(run.status, len(run.record.train)) for run in rushed] == [("budget", 1)] * 2
+    stop = threading.Event()
+    stop.set()
+    assert [run.status for run in train_batch(model, starts, data, schedule=Schedule(), stop=stop, **options)] == [
+        "budget"
+    ] * 2
+    stale = train_batch(model, starts, data, schedule=Schedule(evaluate=1), cells=[("sgd", 1e-12)] * 2, seeds=[0, 1])
+    assert [(run.status, len(run.record.train)) for run in stale] == [("early-stopped", Schedule.patience)] * 2
+    assert 0 < sum(run.seconds for run in stale) < 60
 
 
 def normalised() -> nn.Module:

@@ -77,7 +77,7 @@ def _together(question: Question, runs: Sequence[Run], stop: threading.Event | N
     model = None
     for init, seed in starts:
         model = question.start(init, seed)
-        starts[init, seed] = tensors(model)
+        starts[init, seed] = {name: value.clone() for name, value in tensors(model).items()}
     assert model is not None
     order = sorted(range(len(runs)), key=lambda i: (runs[i].optimizer, runs[i].lr))
     ended = train_batch(

@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from firstlight.model.targets import load
 from firstlight.plan import Plan
 from firstlight.race.record import Ended, Schedule
 from firstlight.race.result import RaceRow
-from firstlight.race.tasks import Task
+from firstlight.race.tasks import Split, Task
 
 _building = threading.Lock()  # models are built under seeded global generators, one at a time
 
@@ -65,13 +65,23 @@ class Question:
     plans: dict[str, Plan | None]
     schedule: Schedule
     target_accuracy: float
+    device: str = "cpu"
+
+    def on(self, device: str) -> "Question":
+        """Return the question with the task's data, and the models it starts, on a device."""
+
+        def moved(part: Split) -> Split:
+            return part[0].to(device), part[1].to(device)
+
+        train, validation, test = map(moved, (self.task.train, self.task.validation, self.task.test))
+        return replace(self, task=replace(self.task, train=train, validation=validation, test=test), device=device)
 
     def start(self, init: str, seed: int) -> nn.Module:
         """Return a new model with the weights of a start under a seed."""
         chosen = self.plans[init]
         with _building:
             model = self.models.build(seed)
-            return model if chosen is None else chosen.apply(model, seed)
+            return (model if chosen is None else chosen.apply(model, seed)).to(self.device)
 
     def row(self, run: Run, ended: Ended) -> RaceRow:
         """Return what a run that has ended leaves."""

@@ -4,7 +4,9 @@ Connects to the cluster that RAY_ADDRESS names, or that runs on this machine; wh
 stopped afterwards.
 """
 
+import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -41,20 +43,25 @@ def run(question: Question, jobs: Sequence[Job], done: "Done") -> None:
     import ray
 
     ours = not ray.is_initialized()
-    if ours:
-        _connect(ray)
-    try:
-        shared = ray.put(question)
-        gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        task = ray.remote(_work).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
-        pending = {task.remote(shared, job): job for job in jobs}
-        while pending:
-            ready, _ = ray.wait(list(pending), num_returns=1)
-            job = pending.pop(ready[0])
-            done(job, _rows(ray, ready[0]))
-    finally:
+    with contextlib.redirect_stdout(sys.stderr):  # Ray tells of lost workers on stdout, where the data go
         if ours:
-            ray.shutdown()
+            _connect(ray)
+        try:
+            _spread(ray, question, jobs, done)
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+def _spread(ray: Any, question: Question, jobs: Sequence[Job], done: "Done") -> None:
+    shared = ray.put(question)
+    gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    task = ray.remote(_work).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
+    pending = {task.remote(shared, job, bool(gpus)): job for job in jobs}
+    while pending:
+        ready, _ = ray.wait(list(pending), num_returns=1)
+        job = pending.pop(ready[0])
+        done(job, _rows(ray, ready[0]))
 
 
 def _connect(ray: Any) -> None:
@@ -77,9 +84,9 @@ def _rows(ray: Any, reference: Any) -> list[RaceRow]:
     return found
 
 
-def _work(question: Question, job: Job) -> list[RaceRow]:
+def _work(question: Question, job: Job, gpu: bool) -> list[RaceRow]:
     """What a worker does: the job, with one torch thread, as a local one does it, on the GPU that Ray gave it if any."""
     import torch
 
     torch.set_num_threads(1)
-    return execute(question, job)
+    return execute(question.on("cuda") if gpu else question, job)
