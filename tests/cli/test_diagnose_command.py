@@ -68,6 +68,25 @@ def test_a_healthy_network_has_no_annotation_and_exit_code_0(capsys: pytest.Capt
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(("lang", "words"), [("en", "impair its training"), ("ja", "学習を妨げます")])
+def test_html_writes_a_page_in_the_language_asked_for(
+    lang: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["diagnose", "nets/net.py:Zero", "--format", "html", "-o", "page.html", "--lang", lang]) == 1
+    assert capsys.readouterr().out == "report: page.html\n"
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert words in page
+    assert f"firstlight diagnose nets/net.py:Zero --data digits --seed 0 --format html --lang {lang}" in page
+
+
+def test_html_replaces_no_file_unasked(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("diagnosis.html").write_text("mine")
+    assert run(["diagnose", "nets/net.py:small", "--format", "html"]) == 2
+    assert Path("diagnosis.html").read_text() == "mine"
+    assert "replace it with force" in capsys.readouterr().err
+    assert run(["diagnose", "nets/net.py:small", "--format", "html", "--force"]) == 0
+
+
 def test_what_would_break_an_annotation_is_escaped() -> None:
     nasty = Finding("saturation", "info", ("a,b::error::x", "c"), {}, "50 % flat.\r\n::error::no", "Fix 10 %.")
     (line,) = annotations([nasty], "net:x")
@@ -107,6 +126,7 @@ def _findings(capsys: pytest.CaptureFixture[str], target: str) -> list[dict[str,
         (["--format", "githb"], r"--format githb: .*Did you mean 'github'\?"),
         (["--format", "github", "--json"], "ask for two formats"),
         (["--fail-on", "fatal"], "--fail-on fatal: there is no such value"),
+        (["--format", "html", "--lang", "jp"], "lang='jp' is not a language"),
         (["--seed", "x"], "valid int"),
     ],
 )

@@ -1,20 +1,23 @@
 """`firstlight diagnose`: signals by layer and what is wrong; exit 0 healthy, 1 findings, 2 an error or wrong usage."""
 
+import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from firstlight.cli.annotations import annotations
 from firstlight.cli.console import emit, prose, show
-from firstlight.cli.options import Data, Json, Seed, Target
+from firstlight.cli.options import Data, Force, Json, Seed, Target
 from firstlight.cli.show import signals_table
 from firstlight.errors import OptionError, did_you_mean
+from firstlight.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     from firstlight.diagnose import Diagnosis
 
-FORMATS = ("text", "json", "github")
+FORMATS = ("text", "json", "html", "github")
 SEVERITIES = ("error", "warning", "info")  # most severe first
 
 
@@ -24,21 +27,32 @@ def command(
     seed: Seed = 0,
     form: Annotated[
         str,
-        typer.Option("--format", help="text, json, or github: lines that GitHub Actions shows as annotations."),
+        typer.Option("--format", help="text, json, html, or github: lines that GitHub Actions shows as annotations."),
     ] = "text",
     as_json: Json = False,
     fail_on: Annotated[
         str, typer.Option("--fail-on", help="The mildest finding that makes the exit code 1: error, warning or info.")
     ] = "error",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the page of --format html goes.")] = Path(
+        "diagnosis.html"
+    ),
+    lang: Annotated[str, typer.Option("--lang", help="Language of the page: en or ja.")] = "en",
+    force: Force = False,
 ) -> int:
     """Measure a network on a real batch and say what is wrong with its start. Exit code: 0 healthy, 1 findings, 2 usage."""
     form = _format(form, as_json=as_json)
     _check("fail-on", fail_on, SEVERITIES)
+    if form == "html":
+        check_writable(output, force=force)
+    from firstlight.report import check_language
     from firstlight.testing import severities
 
+    check_language(lang)
     diagnosis = _diagnosis(target, data, seed)
     if form == "json":
         emit({"target": target, "task": data, "seed": seed, **diagnosis.to_json()})
+    elif form == "html":
+        _html(diagnosis, target, data, seed, lang, output, force=force)
     elif form == "github":
         sys.stdout.writelines(f"{line}\n" for line in annotations(diagnosis.findings, target))
     else:
@@ -60,6 +74,14 @@ def _diagnosis(target: str, data: str, seed: int) -> "Diagnosis":
         initialize(model, found.init, seed=seed)
     inputs, labels = examples.batch(BATCH, seed=seed)
     return diagnose(model, inputs, target=labels)
+
+
+def _html(diagnosis: "Diagnosis", target: str, data: str, seed: int, lang: str, output: Path, *, force: bool) -> None:
+    from firstlight.report import render_diagnosis
+
+    words = ["firstlight", "diagnose", target, "--data", data, "--seed", str(seed), "--format", "html", "--lang", lang]
+    page = render_diagnosis(diagnosis, target, task=data, seed=seed, lang=lang, command=shlex.join(words))
+    prose(f"report: {write_whole(output, page, force=force)}")
 
 
 def _text(diagnosis: "Diagnosis") -> None:

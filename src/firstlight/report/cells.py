@@ -38,15 +38,15 @@ def tiles(words: Words, checkup: Checkup) -> list[tuple[str, str]]:
     return [*shown, (f"{checkup.seconds:.0f}", words["tile_seconds"])]
 
 
-def findings(words: Words, checkup: Checkup) -> list[dict[str, Any]]:
+def fates(checkup: Checkup) -> list[tuple[Finding, str]]:
     """Return the findings before the prescription with what becomes of each, then those that only it has."""
     known = {finding.kind for finding in checkup.before.findings}
-    fates = [(finding, "gone" if finding in checkup.gone else "remains") for finding in checkup.before.findings]
-    fates += [(finding, "appeared") for finding in checkup.left if finding.kind not in known]
-    return [_finding(words, finding, fate) for finding, fate in fates]
+    found = [(finding, "gone" if finding in checkup.gone else "remains") for finding in checkup.before.findings]
+    return found + [(finding, "appeared") for finding in checkup.left if finding.kind not in known]
 
 
-def _finding(words: Words, finding: Finding, fate: str) -> dict[str, Any]:
+def finding(words: Words, finding: Finding, fate: str) -> dict[str, Any]:
+    """Return a finding in the words of the page; fate is '' where nothing was prescribed."""
     more = len(finding.where) - _SHOWN
     rest = f" … {words['more_layers'].format(count=more)}" if more > 0 else ""
     return finding_texts(finding, words) | {

@@ -1,4 +1,4 @@
-"""`write`: one self-contained HTML page from a checkup, in English or Japanese. Nothing is fetched when it is opened."""
+"""One self-contained HTML page from a checkup or a diagnosis, in English or Japanese. Nothing is fetched when it is opened."""
 
 import os
 import platform
@@ -12,12 +12,15 @@ from typing import Any
 import torch
 
 from firstlight._version import __version__
+from firstlight.diagnose import Diagnosis, Finding
 from firstlight.doctor import Checkup
 from firstlight.files import check_writable, write_whole
 from firstlight.random import STREAM_VERSION
 from firstlight.report import cells, curves
+from firstlight.report.pictures import picture
 from firstlight.report.words import check_language, texts
 from firstlight.signal import Signals, plot
+from firstlight.signal.watch import tensors
 
 
 def write(
@@ -48,23 +51,20 @@ def write(
 
 def render(checkup: Checkup, lang: str = "en", *, command: str | None = None) -> str:
     """Return the page."""
-    import jinja2
-    from plotly.offline import get_plotlyjs
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["marked"] = _marked
     words = texts(lang)
     best = checkup.race.best()
     after = None if checkup.unchanged else checkup.after.signals
     titles = (words["curve_loss"], words["curve_accuracy"])
-    return environment.from_string(_template("report.html")).render(
-        lang=lang,
-        t=_filled(words, checkup),
-        plotly_js=get_plotlyjs(),
-        layout_js=_template("layout.js"),
+    return _page(
+        lang,
+        _filled(words, checkup),
         verdict=cells.verdict(words, checkup),
         tiles=cells.tiles(words, checkup),
-        findings=cells.findings(words, checkup),
+        findings=[
+            _finding(words, finding, fate, number, checkup.before, None if checkup.unchanged else checkup.after)
+            for number, (finding, fate) in enumerate(cells.fates(checkup))
+        ],
+        raced=True,
         healthy=checkup.unchanged,
         signal_plot=_div(_signal_figure(checkup.before.signals, after, lang), "signal-plot"),
         signal_rows=cells.signal_rows(checkup.before.signals, after),
@@ -77,9 +77,77 @@ def render(checkup: Checkup, lang: str = "en", *, command: str | None = None) ->
     )
 
 
+def render_diagnosis(
+    diagnosis: Diagnosis, target: str, *, task: str, seed: int = 0, lang: str = "en", command: str = ""
+) -> str:
+    """Return the page of a diagnosis: findings with their pictures, and the signals by layer.
+
+    Args:
+        diagnosis: from `firstlight.diagnose`.
+        target: what the network is called.
+        task: what the data are called.
+        seed: of weights and batch.
+        lang: 'en' or 'ja'.
+        command: the command line that makes this page.
+
+    Raises:
+        OptionError: if there are no texts in that language.
+    """
+    check_language(lang)
+    words = texts(lang)
+    signals = diagnosis.signals
+    numbers = {"count": len(diagnosis.findings), "errors": sum(f.severity == "error" for f in diagnosis.findings)}
+    verdict = "sick" if numbers["errors"] else "mild" if numbers["count"] else "well"
+    made = {"version": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    filled = {
+        "title": words["title_diagnosis"].format(target=target),
+        "signals_text_healthy": words["signals_text_healthy"].format(count=_examples(diagnosis), task=task),
+        "made_text": words["made_diagnosis"].format(**made, seed=seed, task=task),
+    }
+    return _page(
+        lang,
+        {**words, **filled},
+        raced=False,
+        verdict=words[f"diagnosis_{verdict}"].format(**numbers),
+        tiles=[
+            (str(numbers["errors"]), words["tile_errors"]),
+            (str(numbers["count"]), words["tile_all"]),
+            (str(len(signals)), words["tile_layers"]),
+        ],
+        findings=[_finding(words, f, "", number, diagnosis, None) for number, f in enumerate(diagnosis.findings)],
+        healthy=True,
+        signal_plot=_div(_signal_figure(signals, None, lang), "signal-plot"),
+        signal_rows=cells.signal_rows(signals, None),
+        not_observed=signals.not_observed,
+        command=command,
+    )
+
+
+def _page(lang: str, words: Mapping[str, str], **parts: Any) -> str:
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["marked"] = _marked
+    scripts = {"plotly_js": get_plotlyjs(), "layout_js": _template("layout.js")}
+    return environment.from_string(_template("report.html")).render(lang=lang, t=words, **scripts, **parts)
+
+
+def _finding(
+    words: Mapping[str, str], finding: Finding, fate: str, number: int, before: Diagnosis, after: Diagnosis | None
+) -> dict[str, Any]:
+    figure, caption = picture(finding, words, before, after)
+    shown = {"picture": _div(figure, f"picture-{number}"), "caption": caption}
+    return cells.finding(words, finding, fate) | shown
+
+
+def _examples(diagnosis: Diagnosis) -> int:
+    return len(next(tensors(diagnosis.question.batch)))
+
+
 def _filled(words: Mapping[str, str], checkup: Checkup) -> dict[str, str]:
     """Return the texts with the numbers of this checkup in them."""
-    examples = len(checkup.before.question.batch)
+    examples = _examples(checkup.before)
     numbers: dict[str, dict[str, Any]] = {
         "title": {"target": checkup.target},
         "signals_text": {"count": examples, "task": checkup.task},

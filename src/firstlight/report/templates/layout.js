@@ -28,6 +28,7 @@
 
   for (const plot of document.querySelectorAll(".js-plotly-plot")) {
     const first = JSON.parse(JSON.stringify(plot.layout));
+    if (plot.closest(".picture")) continue; // small enough for any screen
     const count = Object.keys(first).filter((key) => /^xaxis\d*$/.test(key)).length;
     const arrange = () => {
       const change = (narrow.matches ? stacked : sideBySide)(first, count);
