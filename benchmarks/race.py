@@ -4,7 +4,8 @@
 
 Three ways of the same 100 runs, one after another in one process, the least time of the repeats:
 batched: what `race` does. side by side: the same loop for each run, as many runs at a time as there are threads (what `race`
-does with models that cannot be batched). loop: one run after another, operators with all threads, as one would write it.
+does with models that cannot be batched). loop: one run after another, with one thread, and with as many as torch
+takes by itself.
 Early stopping is off, so that every way takes the same steps.
 """
 
@@ -45,11 +46,11 @@ def main() -> None:
 
 def line(found: dict[str, float]) -> str:
     """Return what was measured as a line."""
-    batched, side, loop = found["batched"], found["side_by_side"], found["loop"]
-    return (
-        f"width {found['width']:.0f}: batched {batched:.1f} s, side by side {side:.1f} s ({side / batched:.1f}x), "
-        f"loop {loop:.1f} s ({loop / batched:.1f}x); largest difference of losses in ten steps {found['difference']:.1e}"
-    )
+    batched, side, loop, threads = (found[way] for way in ("batched", "side_by_side", "loop", "loop_threads"))
+    told = f"width {found['width']:.0f}: batched {batched:.1f} s"
+    for way, seconds in (("side by side", side), ("loop", loop), (f"loop on {found['threads']:.0f} threads", threads)):
+        told += f", {way} {seconds:.1f} s ({seconds / batched:.1f}x)"
+    return f"{told}; largest difference of losses in ten steps {found['difference']:.1e}"
 
 
 def measure(width: int, optimizer: str, steps: int, repeats: int) -> dict[str, float]:
@@ -72,21 +73,25 @@ def measure(width: int, optimizer: str, steps: int, repeats: int) -> dict[str, f
     seconds = {
         "batched": least(lambda: side_by_side(question, together, keep("batched")), repeats),
         "side_by_side": least(lambda: side_by_side(question, apart, keep("side by side")), repeats),
-        "loop": least(lambda: [execute(question, job) for job in apart[:: len(apart) // SAMPLE]], repeats),
     }
-    seconds["loop"] *= len(apart) / SAMPLE
+    sample = apart[:: len(apart) // SAMPLE]
+    for way, threads in (("loop", 1), ("loop_threads", torch.get_num_threads())):
+        taken = least(lambda: [execute(question, job) for job in sample], repeats, threads)
+        seconds[way] = taken * len(apart) / len(sample)
     pairs = [(rows["batched"][run].curve.train_loss, rows["side by side"][run].curve.train_loss) for run in runs]
     difference = max(abs(x - y) for a, b in pairs for x, y in zip(a[:10], b[:10], strict=True))
     return {"width": width, "threads": torch.get_num_threads(), **seconds, "difference": difference}
 
 
-def least(work: Callable[[], object], repeats: int) -> float:
-    """Return the least seconds of so many times."""
-    taken = []
+def least(work: Callable[[], object], repeats: int, threads: int | None = None) -> float:
+    """Return the least seconds of so many times; threads: that torch may take, None for what it takes by itself."""
+    taken, before = list[float](), torch.get_num_threads()
+    torch.set_num_threads(threads or before)
     for _ in range(repeats):
         start = time.perf_counter()
         work()
         taken.append(time.perf_counter() - start)
+    torch.set_num_threads(before)
     return min(taken)
 
 

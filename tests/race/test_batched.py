@@ -201,6 +201,6 @@ def test_jobs_do_not_depend_on_who_does_them_and_fit_into_memory() -> None:
     runs = [Run(init, "adam", lr, seed) for init in "abcde" for lr in (0.1, 0.2, 0.3, 0.4) for seed in range(5)]
     jobs = cut(runs, batched=True)
     assert sorted(run for job in jobs for run in job.runs) == sorted(runs)
-    assert [len(job.runs) for job in jobs] == [25] * 4
+    assert [len(job.runs) for job in jobs] == [50] * 2
     assert [len(job.runs) for job in cut(runs, batched=True, bytes_a_run=2**28)] == [4] * 25
     assert all(len(job.runs) == 1 for job in cut(runs, batched=False))

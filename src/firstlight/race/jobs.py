@@ -14,7 +14,7 @@ from firstlight.race.question import Question, Run
 from firstlight.race.result import RaceRow
 from firstlight.race.train import train
 
-LARGEST = 32  # runs of a batch: more gain nothing, and fewer spread over more workers
+LARGEST = 64  # runs of a batch: more gain nothing, and fewer spread over more workers
 _FEWEST = 8  # runs of a batch below which it is not cut in two for the sake of a second worker
 _MEMORY = 2**30  # bytes of a batch: weights, gradients, what optimizers remember, and what backward needs
 
@@ -41,7 +41,7 @@ def cut(runs: Sequence[Run], *, batched: bool, bytes_a_run: int = 0) -> list[Job
     Example:
         >>> jobs = cut([Run("he", "adam", 0.1, seed) for seed in range(100)], batched=True)
         >>> [len(job.runs) for job in jobs]
-        [25, 25, 25, 25]
+        [50, 50]
     """
     if not batched:
         return [Job((run,), batched=False) for run in runs]
