@@ -12,7 +12,7 @@ run: $(READY)
 	$(BIN)/firstlight doctor "$(TARGET)" --data "$(DATA)" --output report.html --force
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q  # a worker a core; threads inside operators would only wait
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -q -rs  # a worker a core; threads inside operators would only wait
 
 check: $(READY)
 	$(BIN)/ruff check .

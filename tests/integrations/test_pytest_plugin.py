@@ -3,7 +3,7 @@
 import pytest
 
 pytest_plugins = ["pytester"]
-PLUGIN = ("-p", "firstlight.integrations.pytest_plugin", "-p", "no:cacheprovider")
+PLUGIN = ("-p", "no:cacheprovider")  # firstlight comes by its entry point
 TESTS = """
 import torch
 from torch import nn
