@@ -2,14 +2,17 @@
 
 import csv
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed.device_mesh
+import torch.distributed.fsdp
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils.checkpoint import checkpoint
 
@@ -349,3 +352,34 @@ def test_wrong_options_set_no_hook(tmp_path: Path) -> None:
         fl.Monitor("model")  # type: ignore[arg-type]
     assert hooks(model) == before
     assert (tmp_path / "old.csv").read_text() == "mine"
+
+
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    """A process group of one, with gloo: wrappers and sharded tensors are as in a large one."""
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=HashStore())
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("wrapper", ["ddp", "fsdp2"])
+def test_data_parallel_and_sharded_models_are_seen_as_the_model_alone(wrapper: str) -> None:
+    alone, model = Net(), Net()
+    with fl.Monitor(alone, steps=1) as wanted:
+        step(alone, sgd(alone))
+    wrapped: nn.Module = model
+    if wrapper == "ddp":
+        wrapped = nn.parallel.DistributedDataParallel(model)
+    else:
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+        torch.distributed.fsdp.fully_shard(model, mesh=mesh)
+    with fl.Monitor(wrapped, steps=1) as got:
+        step(wrapped, sgd(wrapped))
+    assert not got.attached
+    assert got.records[0].updates == pytest.approx(wanted.records[0].updates)
+    assert got.records[0].gradients == pytest.approx(wanted.records[0].gradients)
+    for row, true in zip(got.records[0].signals, wanted.records[0].signals, strict=True):
+        assert (row.layer, row.kind) == (true.layer, true.kind)
+        assert row.forward_std == pytest.approx(true.forward_std)
+        assert row.gradient_std == pytest.approx(true.gradient_std)
