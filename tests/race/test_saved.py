@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import firstlight as fl
 from firstlight.cli import run
-from firstlight.errors import FileError, OptionError
+from firstlight.errors import FileError, MeasureError, OptionError
 
 SMALL: dict[str, Any] = {
     "inits": ["zeros", "he", "xavier"], "optimizers": ["adam"], "lrs": [0.01, 0.03], "steps": 20, "seeds": 2,
@@ -207,3 +208,33 @@ def test_a_target_that_is_never_reached_is_said(capsys: pytest.CaptureFixture[st
     assert run([*words, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["summary"][0]["metrics"]["steps_to_target"] == {"median": None, "low": None, "high": None}
+
+
+class Fails(nn.Module):
+    """Trains for sixty steps, in all runs together, and then cannot."""
+
+    steps = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        Fails.steps += self.training
+        if Fails.steps > 60:
+            raise ValueError("no more\npaper.")
+        out: torch.Tensor = self.layer(x.flatten(1))
+        return out
+
+
+def test_a_model_that_fails_as_it_trains_is_named_and_what_was_saved_stays(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.raises(
+            MeasureError, match=r"Fails failed as it trained on task 'digits' .*: ValueError: no more paper\. Mend"
+        ):
+            fl.race(**(SMALL | {"model": Fails}), save=tmp_path / "race")
+    finally:
+        torch.set_num_threads(threads)
+    assert 1 <= len((tmp_path / "race" / "results.jsonl").read_text().splitlines()) <= 3

@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from firstlight.errors import FirstlightError, MeasureError
 from firstlight.race.batched import train_batch
 from firstlight.race.question import Question, Run
 from firstlight.race.result import RaceRow
@@ -53,23 +54,35 @@ def cut(runs: Sequence[Run], *, batched: bool, bytes_a_run: int = 0) -> list[Job
 
 
 def execute(question: Question, job: Job, stop: threading.Event | None = None) -> list[RaceRow]:
-    """Do a job and return its rows, in the order of its runs; when `stop` is set the runs end as 'budget'."""
-    if job.batched:
-        return _together(question, job.runs, stop)
-    rows = []
-    for run in job.runs:
-        model = question.start(run.init, run.seed)
-        ended = train(
-            model,
-            question.task,
-            optimizer=run.optimizer,
-            lr=run.lr,
-            seed=run.seed,
-            schedule=question.schedule,
-            stop=stop,
-        )
-        rows.append(question.row(run, ended))
-    return rows
+    """Do a job and return its rows, in the order of its runs; when `stop` is set the runs end as 'budget'.
+
+    Raises:
+        MeasureError: if the model's code fails.
+    """
+    try:
+        return _together(question, job.runs, stop) if job.batched else [_alone(question, run, stop) for run in job.runs]
+    except FirstlightError:
+        raise
+    except Exception as error:  # the user's code, in training
+        words = " ".join(str(error).split())[:300].rstrip(".")
+        raise MeasureError(
+            f"{question.models.label} failed as it trained on task '{question.task.name}' ({job.label}): "
+            f"{type(error).__name__}: {words}. Mend its forward in training mode. Runs that were saved before are kept."
+        ) from error
+
+
+def _alone(question: Question, run: Run, stop: threading.Event | None) -> RaceRow:
+    model = question.start(run.init, run.seed)
+    ended = train(
+        model,
+        question.task,
+        optimizer=run.optimizer,
+        lr=run.lr,
+        seed=run.seed,
+        schedule=question.schedule,
+        stop=stop,
+    )
+    return question.row(run, ended)
 
 
 def _together(question: Question, runs: Sequence[Run], stop: threading.Event | None) -> list[RaceRow]:

@@ -33,7 +33,7 @@ def why_alone(model: nn.Module, task: Task) -> str | None:
         with _generator(), _Operators() as seen:
             loss = task.loss(alone(inputs), targets)
             wanted = torch.autograd.grad(loss, [p for p in alone.parameters() if p.requires_grad], allow_unused=True)
-    except RuntimeError as error:
+    except Exception as error:  # the user's code; what it says is told when a run of its own fails on it
         return _words(error)
     if any(gradient is None for gradient in wanted):
         return "some of its parameters get no gradient"
