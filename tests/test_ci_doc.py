@@ -47,9 +47,10 @@ def test_its_commands_run_on_a_project_as_it_describes(
     assert re.search(hooks["repos"][0]["hooks"][0]["files"], "net.py")
 
 
+@pytest.mark.slow
 def test_its_test_passes_and_its_loop_runs(pytester: pytest.Pytester) -> None:
     test, loop = (body for kind, body in BLOCKS if kind == "python")
     pytester.makepyfile(test_start=test)
-    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
     done = subprocess.run([sys.executable, "-c", loop], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The pytest plugin, run in pytest itself."""
+"""The pytest plugin, run by pytest in processes of its own: in this one pytester would forget modules that load only once."""
 
 import pytest
 
@@ -36,8 +36,9 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+@pytest.mark.slow
 def test_the_fixture_fails_a_test_with_what_is_wrong(project: pytest.Pytester) -> None:
-    result = project.runpytest_inprocess(*PLUGIN)
+    result = project.runpytest_subprocess(*PLUGIN)
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(
         ["E*AssertionError: the start of Sequential is not healthy*", "E*exchangeable-units in 0*"]
@@ -45,18 +46,18 @@ def test_the_fixture_fails_a_test_with_what_is_wrong(project: pytest.Pytester) -
     result.stdout.no_fnmatch_line("*src/firstlight/testing.py*")
 
 
+@pytest.mark.slow
 def test_the_option_and_the_ini_file_say_what_counts(project: pytest.Pytester) -> None:
-    project.runpytest_inprocess(*PLUGIN, "--firstlight-fail-on=info").assert_outcomes(passed=1, failed=2)
     project.makeini("[pytest]\nfirstlight_fail_on = info")
-    project.runpytest_inprocess(*PLUGIN).assert_outcomes(passed=1, failed=2)
-    project.runpytest_inprocess(*PLUGIN, "--firstlight-fail-on=error").assert_outcomes(passed=2, failed=1)
+    project.runpytest_subprocess(*PLUGIN).assert_outcomes(passed=1, failed=2)
+    project.runpytest_subprocess(*PLUGIN, "--firstlight-fail-on=error").assert_outcomes(passed=2, failed=1)
 
 
 def test_wrong_severities_are_refused_before_any_test(project: pytest.Pytester) -> None:
-    result = project.runpytest_inprocess(*PLUGIN, "--firstlight-fail-on=fatal")
+    result = project.runpytest_subprocess(*PLUGIN, "--firstlight-fail-on=fatal")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     project.makeini("[pytest]\nfirstlight_fail_on = fatal")
-    result = project.runpytest_inprocess(*PLUGIN)
+    result = project.runpytest_subprocess(*PLUGIN)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*firstlight_fail_on = fatal: choose from error, warning, info*"])
 
