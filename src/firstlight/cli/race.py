@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # what --resume reads from the folder
 _ASKED = (
     *("task", "model", "init", "optimizer", "lr", "seeds", "tune", "steps", "batch"),
-    *("patience", "budget", "decay", "warmup", "target", "program"),
+    *("patience", "min_improvement", "budget", "decay", "warmup", "target", "program"),
 )
 
 
@@ -45,6 +45,9 @@ def command(
     steps: Steps = 150,
     batch: Annotated[int, typer.Option("--batch", help="Examples a step.")] = 64,
     patience: Annotated[int, typer.Option("--patience", help="Validations without improvement that end a run.")] = 3,
+    min_improvement: Annotated[
+        float, typer.Option("--min-improvement", help="Share by which a loss has to be lower to count as better.")
+    ] = 0.01,
     budget: Annotated[float | None, typer.Option("--budget", help="Seconds of each run, at most.")] = None,
     decay: Annotated[
         str, typer.Option("--decay", help="Of the learning rate: constant, cosine or linear.")
@@ -95,9 +98,8 @@ def _begun(context: typer.Context, resume: Path, save: Path | None) -> dict[str,
 
     given = [name for name in _ASKED if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
     if given or save is not None:
-        raise OptionError(
-            f"--resume takes the race from '{resume}': leave out --{(given or ['save'])[0]}. Nothing was trained."
-        )
+        word = (given or ["save"])[0].replace("_", "-")
+        raise OptionError(f"--resume takes the race from '{resume}': leave out --{word}. Nothing was trained.")
     asked = read_question(resume)["arguments"]
     if not asked:
         raise OptionError(f"the race in '{resume}' was begun from Python; resume it there. Nothing was trained.")
@@ -176,8 +178,9 @@ def _tell(result: "RaceResult") -> None:
             summary_table(result.summary()),
             f"medians over seeds with 95 % intervals, at the best of learning rates {rates}",
         )
-        prose("\neach pair of starts, seed by seed, by best validation loss", bold=True)
-        show(comparison_table(result.comparisons()))
+        if pairs := result.comparisons():
+            prose("\neach pair of starts, seed by seed, by best validation loss", bold=True)
+            show(comparison_table(pairs))
     else:
         show(race_table(result.best()), f"best run of each start, of learning rates {rates}")
     for line in notes(result):
