@@ -16,6 +16,7 @@ from firstlight.init.activations import ACTIVATIONS, activation_of
 from firstlight.model.tensors import TensorInfo
 from firstlight.signal.measure import Pass
 from firstlight.signal.table import SignalRow, Signals
+from firstlight.signal.wrapped import whole
 
 _WEIGHTS = ("weight", "output-weight", "recurrent-weight")
 
@@ -52,7 +53,7 @@ class Case:
             *self.model.named_parameters(remove_duplicate=False),
             *self.model.named_buffers(remove_duplicate=False),
         ]
-        return {name: tensor.detach() for name, tensor in pairs}
+        return {name: whole(tensor.detach()) for name, tensor in pairs}
 
     @cached_property
     def weights(self) -> dict[str, TensorInfo]:
@@ -88,12 +89,21 @@ class Case:
         return {row.layer for row, following in pairwise(self.signals) if is_norm(following)}
 
     @cached_property
+    def ends_in_norm(self) -> bool:
+        """Whether a normalisation stands right before the output layer, so that the scale of a residual stream is free."""
+        last = [row for row in self.hidden if is_norm(row) or layer_name(row) in self.weights]
+        return bool(last) and is_norm(last[-1])
+
+    @cached_property
     def later(self) -> dict[str, Tensor | None]:
         """Gradients one step ahead: those of a copy that has moved against its gradient by a distance of 1.
 
         Layers behind a zero layer get no gradient now; where that zero layer itself learns, they get one after a step.
         """
-        ahead = copy.deepcopy(self.model)
+        try:
+            ahead = copy.deepcopy(self.model)
+        except AssertionError:  # fully_shard forbids copies: what is now is all that can be seen
+            return self.seen.gradients
         now = {name: gradient for name, gradient in self.seen.gradients.items() if gradient is not None}
         length = math.hypot(*(float(gradient.double().norm()) for gradient in now.values()))
         if not (math.isfinite(length) and length > 0):

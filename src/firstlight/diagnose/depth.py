@@ -179,7 +179,8 @@ def _gradients(case: Case, pick: Pick) -> list[Point]:
         if row.gradient_std is None:
             return None
         found = row.gradient_std * math.sqrt(row.size or 1)
-        return pick(found, found * (row.forward_std or 1.0)) if row.layer in case.before_norm else found
+        free = row.layer in case.before_norm or case.ends_in_norm
+        return pick(found, found * (row.forward_std or 1.0)) if free else found
 
     return _finite(_hidden(case, norms=False), size)
 

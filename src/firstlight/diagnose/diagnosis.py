@@ -96,6 +96,7 @@ def diagnose(
     target: Any = None,
     loss: Loss = None,
     optimizer: "torch.optim.Optimizer | tuple[str, float] | None" = None,
+    layers: str | Sequence[str] = (),
     builder: Callable[[int], nn.Module] | None = None,
     widths: Sequence[int] = WIDTHS,
 ) -> Diagnosis:
@@ -110,6 +111,7 @@ def diagnose(
         loss: a function, or 'cross-entropy' or 'mse'; default by the target's dtype.
         optimizer: the one that will train, or (name, learning rate); a copy of the model is then trained for a few steps on
         the batch, to tell faults of the learning rate. It is left as it was.
+        layers: names or patterns of the layers to watch, default all, as in `firstlight.measure`.
         builder: a function of a width that makes a model like this one; three widths are then compared.
         widths: the widths.
 
@@ -127,7 +129,7 @@ def diagnose(
         >>> diagnose(found.prescribe().apply(net), torch.randn(64, 8), target=torch.randint(3, (64,))).healthy
         True
     """
-    question = Question(model, batch, target, loss, check_optimizer(optimizer))
+    question = Question(model, batch, target, loss, check_optimizer(optimizer), layers)
     wide = check_widths(builder, widths)
     findings, signals = _findings(model, question)
     if builder is not None:

@@ -1,20 +1,23 @@
 """A question: a model and a batch, asked as one case. The same question is put to every candidate of a prescription."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from firstlight.diagnose.case import Case
 from firstlight.diagnose.probe import probing
 from firstlight.diagnose.steps import Given
-from firstlight.errors import PlanError
+from firstlight.errors import MeasureError, PlanError
 from firstlight.model.roles import read
 from firstlight.model.tensors import TensorInfo
 from firstlight.signal.call import check_model
 from firstlight.signal.measure import Pass, observe
 from firstlight.signal.objective import Loss
+from firstlight.signal.wrapped import bare
 
 
 @dataclass
@@ -29,15 +32,23 @@ class Question:
     target: Any
     loss: Loss
     optimizer: Given = None
+    layers: str | Sequence[str] = ()
     unread: str | None = None
     _infos: dict[tuple[str, ...], tuple[TensorInfo, ...]] = field(default_factory=dict)
 
     def ask(self, model: nn.Module) -> Case:
         """Return the case of this model, or of a copy of it with other values."""
-        model = getattr(model, "_orig_mod", model)
+        model = bare(model)
         check_model(model)
         with probing(model) as probed:
-            seen = self.again(model)
+            try:
+                seen = self.again(model)
+            except MeasureError:
+                if probed.output is None or bool(torch.isfinite(probed.output).all()):
+                    raise
+                seen = observe(
+                    model, self.batch, layers=self.layers
+                )  # a loss that fails on outputs that are not finite: these are the fault
         return Case(
             model,
             seen,
@@ -48,7 +59,7 @@ class Question:
             self.batch,
             self.target,
             self.optimizer,
-            getattr(self.model, "_orig_mod", self.model),
+            bare(self.model),
         )
 
     def again(self, model: nn.Module) -> Pass:
@@ -57,7 +68,7 @@ class Question:
 
     def pass_through(self, model: nn.Module, batch: Any) -> Pass:
         """Pass a batch of the same shapes through a model."""
-        return observe(model, batch, target=self.target, loss=self.loss)
+        return observe(model, batch, target=self.target, loss=self.loss, layers=self.layers)
 
     def infos(self, model: nn.Module) -> tuple[TensorInfo, ...]:
         """Return what every tensor is for, from the operators that use it; from module types where they cannot be followed.

@@ -28,7 +28,8 @@ PRESCRIBE = "Initialise them: `diag.prescribe().apply(model)`."
 
 def uninitialized_memory(case: Case) -> Iterator[Finding]:
     """Yield a finding for parameters whose numbers look like memory that was never written."""
-    shares = {name: _stray(p) for name, p in case.model.named_parameters() if p.is_floating_point()}
+    named = [name for name, _ in case.model.named_parameters()]
+    shares = {name: _stray(case.tensors[name]) for name in named if case.tensors[name].is_floating_point()}
     bad = {name: share for name, share in shares.items() if share}
     if not bad:
         return

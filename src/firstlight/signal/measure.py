@@ -4,7 +4,7 @@ The model is left exactly as it was: weights, gradients, buffers, training flags
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,9 @@ from firstlight.signal.describe import one_line
 from firstlight.signal.objective import Loss, objective
 from firstlight.signal.state import copied, unchanged
 from firstlight.signal.table import SignalRow, Signals
-from firstlight.signal.watch import Watch, first_floating, leaves, tensors, watching
+from firstlight.signal.watch import Watch, check_layers, first_floating, leaves, tensors, watching
+from firstlight.signal.wrapped import bare, whole
+from firstlight.signal.wrapped import gradients as gradients_of
 
 _ARRIVING = -1  # the key under which the gradient of what arrives at the last layer is written
 
@@ -37,7 +39,9 @@ class Pass:
     classes: int | None = None
 
 
-def measure(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = None) -> Signals:
+def measure(
+    model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = None, layers: str | Sequence[str] = ()
+) -> Signals:
     """Return the signals and gradients by layer of one real forward and backward pass.
 
     Args:
@@ -46,6 +50,7 @@ def measure(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = No
         target: the wanted outputs; integers mean cross-entropy, floats mean squared error, unless `loss` says otherwise.
         loss: a function of (output, target), or of the output when there is no target; or 'cross-entropy' or 'mse'.
             Without loss and target the model's own `.loss` is used if its output has one; else there are no gradients.
+        layers: names, or patterns such as "blocks.0.*", of the layers to watch, default all: for models with thousands.
 
     Returns:
         One row for every call of a leaf module, and of an activation as a function, in order of execution; a second call
@@ -55,7 +60,7 @@ def measure(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = No
     Raises:
         MeasureError: if forward or the loss fails, the loss is not one number, or the batch is on another device.
         DataError: if the batch is empty or has values that are NaN or infinite.
-        OptionError: if the loss has no such name, or needs a target.
+        OptionError: if the loss has no such name, or needs a target, or no layer fits `layers`.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))
@@ -63,17 +68,20 @@ def measure(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = No
         >>> [row.layer for row in signals], signals["1"].gradient_std > 0
         (['0', '1', '2'], True)
     """
-    return observe(model, batch, target=target, loss=loss).signals
+    return observe(model, batch, target=target, loss=loss, layers=layers).signals
 
 
-def observe(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = None) -> Pass:
+def observe(
+    model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = None, layers: str | Sequence[str] = ()
+) -> Pass:
     """Do what `measure` does, and return the gradients of the parameters as well."""
-    model = getattr(model, "_orig_mod", model)  # a compiled model's hooks do not run
+    model = bare(model)
     check_model(model)
+    chosen = check_layers(model, layers)
     goal = objective(loss, target)
     check_batch(model, batch)
     with unchanged(model, list(tensors(batch))), torch.enable_grad():
-        with watching(model) as watch:
+        with watching(model, Watch(chosen)) as watch:
             output = forward(model, copied(batch), watch)
         kind, value = goal.value(output)
         if value is not None and watch.arriving is not None:
@@ -109,10 +117,9 @@ def _backward(model: nn.Module, value: Tensor) -> dict[str, Tensor | None]:
     if not wanted or not value.requires_grad:
         return dict.fromkeys(wanted)
     try:
-        found = torch.autograd.grad(value, list(wanted.values()), allow_unused=True)
+        return gradients_of(model, value, wanted)
     except RuntimeError as error:
         raise MeasureError(f"the backward pass failed: {one_line(error)}. The model is as it was.") from error
-    return dict(zip(wanted, found, strict=True))
 
 
 def _with_ratio(
@@ -133,7 +140,7 @@ def _update_ratio(pairs: list[tuple[nn.Parameter, Tensor | None]]) -> float | No
 
 
 def _norm(tensor: Tensor) -> float:
-    return statistics.norm(stored(tensor))
+    return statistics.norm(stored(whole(tensor)))
 
 
 def _input_row(batch: Any) -> SignalRow | None:
@@ -150,6 +157,9 @@ def _arriving(watch: Watch) -> SignalRow | None:
 
 
 def _not_observed(model: nn.Module, watch: Watch, has_loss: bool) -> tuple[str, ...]:
-    missing = [name for name, _ in leaves(model) if not watch.calls[name]]
+    missing = [name for name, _ in leaves(model) if not watch.calls[name] and watch.wants(name)]
+    left_out = sum(not watch.wants(name) for name, _ in leaves(model))
     words = [f"layer '{name}' was not called, or not as a module" for name in missing]
+    if left_out:
+        words.append(f"{left_out} layers that `layers` does not name")
     return (*words, *(() if has_loss else ("gradients: no loss and no target were given",)))

@@ -5,9 +5,10 @@ Statistics are taken in the hook and no tensor is kept, but for what arrives at 
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from firstlight.errors import OptionError, did_you_mean
 from firstlight.init.activations import activation_of
 from firstlight.signal import statistics
 from firstlight.signal.table import SignalRow
@@ -48,10 +50,12 @@ _FUNCTIONS = {
 class Watch:
     """What the hooks write: glances in order, mean square gradients by place among them, and the modules now running.
 
-    running: innermost last. arriving: the input of the last layer with weights.
+    running: innermost last. arriving: the input of the last layer with weights. chosen: patterns of the layers that are
+    watched, () for all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chosen: tuple[str, ...] = ()) -> None:
+        self.chosen = chosen
         self.glances: list[statistics.Glance] = []
         self.modules: list[nn.Module | None] = []
         self.gradient: dict[int, Tensor] = {}
@@ -59,6 +63,10 @@ class Watch:
         self.running: list[tuple[str, nn.Module]] = []
         self.arriving: Tensor | None = None
         self._channels_second = False
+
+    def wants(self, name: str) -> bool:
+        """Whether a layer of this name gets a row."""
+        return not self.chosen or any(fnmatchcase(name, pattern) for pattern in self.chosen)
 
     def enter(self, name: str, module: nn.Module, given: Any, *, leaf: bool) -> None:
         """Note that a module starts on these arguments."""
@@ -70,14 +78,14 @@ class Watch:
         """Note that a module is done, and what it returned."""
         while self.running and self.running.pop() != (name, module):
             pass
-        if leaf:
+        if leaf and self.wants(name):
             self.calls[name] += 1
             self._record(_numbered(name or type(module).__name__, self.calls[name]), module, output, module)
 
     def function(self, name: str, output: Any) -> None:
         """Note that an activation was called as a function inside the module now running."""
         owner, module = self.running[-1] if self.running else ("", None)
-        if module is not None and activation_of(module) is not None:
+        if (module is not None and activation_of(module) is not None) or not self.wants(owner):
             return
         layer = f"{owner}/{name}" if owner else name
         self.calls[layer] += 1
@@ -138,6 +146,17 @@ def watching(model: nn.Module, watch: Watch | None = None) -> Iterator[Watch]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def check_layers(model: nn.Module, layers: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the patterns, or raise OptionError for one that fits no layer."""
+    chosen = (layers,) if isinstance(layers, str) else tuple(layers)
+    names = [name for name, _ in model.named_modules()]
+    for pattern in chosen:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            near = did_you_mean(pattern, names)
+            raise OptionError(f"layers={pattern!r} fits none of {len(names)} modules.{near} Nothing was run.")
+    return chosen
 
 
 def _hooks(watch: Watch, name: str, module: nn.Module, *, leaf: bool) -> list[Any]:
