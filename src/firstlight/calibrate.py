@@ -1,4 +1,6 @@
-"""Corrects the stds of a plan's rows on a real batch, layer by layer (LSUV). It works on a copy; the model is only read.
+"""Corrects the stds of a plan's rows on a real batch, layer by layer: to std 1 (LSUV), or to what a recipe aims at (auto).
+
+It works on a copy; the model is only read.
 
 Only layers that a module computes as W x + b with a weight of its own are corrected: linear, convolution and bilinear ones.
 """
@@ -89,6 +91,84 @@ def correct(
     return [_scaled(row, by_name.get(row.name)) for row in rows]
 
 
+def can_hold(model: nn.Module, batch: Any) -> bool:
+    """Whether a model and a batch have values to measure on: on the meta device, and of zeros alone, there are none."""
+    found = list(_tensors(batch))
+    if not found or any(tensor.is_meta for tensor in (*found, *model.parameters())):
+        return False
+    return any(bool((tensor != tensor.flatten()[0]).any()) for tensor in found if tensor.numel())
+
+
+def hold(
+    rows: Sequence[PlanRow],
+    infos: Sequence[TensorInfo],
+    model: nn.Module,
+    batch: Any,
+    *,
+    targets: Mapping[str, float],
+    seed: int,
+) -> list[PlanRow]:
+    """Return the rows with the stds of layers scaled so that outputs, without biases, have given second moments.
+
+    Layers are corrected in order of execution, each once, within one pass. One whose output is zero or not finite is left
+    as it was chosen, and its reason says nothing of a measurement.
+
+    Args:
+        rows: a plan for the model.
+        infos: what is known of the model's tensors.
+        model: with memory; it is copied.
+        batch: what forward takes, with values.
+        targets: the second moments, by the weight's name.
+        seed: of the weights on which is measured.
+
+    Raises:
+        MeasureError: if forward fails.
+    """
+    found = {owner: c for owner, c in _corrections(rows, infos).items() if targets.get(c.row.name, 0.0) > 0}
+    trial = copy.deepcopy(model)
+    apply.write(rows, trial, seed)
+    for owner, correction in found.items():
+        size = math.sqrt(targets[correction.row.name])
+        trial.get_submodule(owner).register_forward_hook(_holding(correction, size), with_kwargs=True)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        _call(trial, batch)
+    by_name = {correction.row.name: correction for correction in found.values()}
+    return [_held(row, by_name.get(row.name)) for row in rows]
+
+
+def _holding(correction: _Correction, size: float) -> Any:
+    def hold_layer(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        correction.calls += 1
+        if correction.calls > 1 or not isinstance(output, Tensor) or not output.numel():
+            return None
+        bias = _bias_of(module, output)
+        found = float((output - bias).double().square().mean().sqrt())
+        if not math.isfinite(found) or found == 0:
+            return None
+        correction.first, correction.factor = found, size / found
+        module.get_parameter("weight").mul_(correction.factor)
+        return (output - bias) * correction.factor + bias
+
+    return hold_layer
+
+
+def _bias_of(module: nn.Module, output: Tensor) -> Tensor:
+    """Return a module's bias in the shape in which it is added to the output, 0 where it has none."""
+    bias = getattr(module, "bias", None)
+    if not isinstance(bias, Tensor):
+        return output.new_zeros(())
+    places = module.get_parameter("weight").ndim - 2  # of a convolution
+    return bias.reshape(-1, *[1] * places)
+
+
+def _held(row: PlanRow, correction: _Correction | None) -> PlanRow:
+    if correction is None or correction.first is None:
+        return row
+    factor = correction.factor
+    words = f"; its output had size {correction.first:.4g} on the batch: times {factor:.4g}"
+    return _times(row, factor, words)
+
+
 def _corrections(rows: Sequence[PlanRow], infos: Sequence[TensorInfo]) -> dict[str, _Correction]:
     """Return what is to be corrected, by the name of the module."""
     drawn = {row.name: row for row in rows if row.distribution not in ("keep", "constant")}
@@ -160,6 +240,10 @@ def _scaled(row: PlanRow, correction: _Correction | None) -> PlanRow:
         return row
     factor = correction.factor
     words = f"; its output had std {correction.first:.4g} on the batch: times {factor:.4g} (Mishkin and Matas 2016)"
+    return _times(row, factor, words)
+
+
+def _times(row: PlanRow, factor: float, words: str) -> PlanRow:
     slices = tuple(part if part.std is None else replace(part, std=part.std * factor) for part in row.slices)
     std = None if row.std is None else row.std * factor
     return replace(row, std=std, slices=slices, reason=row.reason + words)

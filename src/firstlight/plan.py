@@ -249,6 +249,9 @@ def _plan(
     rows = rows_of(found, infos, patterns)
     if found.measures:
         rows = calibrate.correct(rows, infos, model, example, seed=seed, **found.measuring)
+    targets = found.held(infos) if calibrate.can_hold(model, example) else {}
+    if targets:
+        rows = calibrate.hold(rows, infos, model, example, targets=targets, seed=seed)
     return Plan(str(found), rows)
 
 

@@ -169,7 +169,7 @@ def _expanded(reading: Reading, runs: tuple[Run, ...], model: nn.Module, *, cert
         if found.branch is not None:
             index, count = numbers[(found.branch, copy if (found.branch, copy) in numbers else None)]
             branch = Branch(index, count, found.position, found.branch.length, found.branch.stack)
-        seen[name] = (_renamed(found, known, name), branch)
+        seen[name] = (_relinked(_renamed(found, known, name), known, name, runs), branch)
     return Followed(seen, frozenset(unread), certain, reading.untrained)
 
 
@@ -181,6 +181,32 @@ def _renamed(found: Seen, known: str, name: str) -> Seen:
     end = known.index(".", shared)
     other = name[: name.index(".", shared)] + found.scale_of[end:]
     return replace(found, scale_of=other, note=found.note.replace(found.scale_of, other))
+
+
+def _relinked(found: Seen, known: str, name: str, runs: tuple[Run, ...]) -> Seen:
+    """Return a reading whose link names the weight of the right block: as many blocks before as among those kept."""
+    if found.link is None or not found.link.previous:
+        return found
+    here, stands = _spot(name, runs), _spot(known, runs)
+    run, index, rest = _spot(found.link.previous, runs)
+    if run is None:
+        return found
+    if here[0] is not None and (here[0].start, here[0].count) == (run.start, run.count):
+        real = here[1] - (stands[1] - index)
+    else:
+        real = index if index < run.start + KEPT - 1 else run.start + run.count - 1
+    previous = f"{run.owner}.{real}.{rest}" if run.owner else f"{real}.{rest}"
+    return replace(found, link=replace(found.link, previous=previous))
+
+
+def _spot(name: str, runs: tuple[Run, ...]) -> tuple[Run | None, int, str]:
+    """Return the run of blocks that a parameter stands in, the block's index, and its name within the block."""
+    for run in runs:
+        prefix = f"{run.owner}." if run.owner else ""
+        index, _, rest = name[len(prefix) :].partition(".")
+        if name.startswith(prefix) and index.isdigit() and run.start <= int(index) < run.start + run.count:
+            return run, int(index), rest
+    return None, 0, name
 
 
 def _source(name: str, runs: tuple[Run, ...]) -> tuple[str, int | None]:

@@ -7,10 +7,11 @@ from firstlight.model import labels, names
 from firstlight.model.branches import Branches, Found
 from firstlight.model.consumption import Consumption
 from firstlight.model.graph import Graph, Node, Value
+from firstlight.model.links import links
 from firstlight.model.neighbours import Activations
 from firstlight.model.parts import Parts, Piece
 from firstlight.model.products import Geometry
-from firstlight.model.tensors import Slice
+from firstlight.model.tensors import Link, Slice
 from firstlight.model.uses import Uses, made_by
 
 
@@ -35,6 +36,7 @@ class Seen:
     scale_of: str = ""
     note: str = ""
     head_width: int | None = None
+    link: Link | None = None
 
 
 class Reading:
@@ -59,6 +61,9 @@ class Reading:
                 self.seen[value.name] = found
         self._pair_factors()
         self._feed_forward()
+        for name, link in links(self.uses, self.activations).items():
+            if name in self.seen:
+                self.seen[name] = replace(self.seen[name], link=link)
 
     def _read(self, value: Value) -> Seen | None:
         uses = self.uses.by_name.get(value.name, [])

@@ -147,6 +147,7 @@ def _by_graph(entry: Entry, info: TensorInfo, followed: Followed) -> TensorInfo:
         scale_of=seen.scale_of,
         note=seen.note,
         head_width=seen.head_width,
+        link=seen.link,
         found_by="graph",
     )
 

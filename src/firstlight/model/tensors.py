@@ -82,6 +82,22 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """Who reads a weight's output, and whose output it reads, past biases, activations, pooling and norms.
+
+    previous: name of the weight whose output is all that this one reads, '' where there is none or a sum stands between.
+    chained: whether other weights alone read its output. normed: whether a normalisation follows it before any activation.
+    turned: whether its output's axes are exchanged before it is read. gates: whether its output multiplies another signal.
+    """
+
+    previous: str
+    chained: bool
+    normed: bool
+    turned: bool
+    gates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """One parameter or buffer: its identity, what it is for, and how that was found.
 
@@ -100,7 +116,8 @@ class TensorInfo:
     that is used as the output layer too. scale_of: the name of the weight whose rows have this parameter as their norms
     (weight norm). note: words on how the weight is computed from it, for the reason in a plan; '' where it is the weight.
     head_width: numbers of a head, of a weight that makes queries, keys or values, where the operators show it.
-    redrawn_by: type of a module around the owner that by default draws the matrices of its parts anew.
+    redrawn_by: type of a module around the owner that by default draws the matrices of its parts anew. link: its neighbours
+    by the operators, None where they were not followed.
     """
 
     name: str
@@ -131,6 +148,7 @@ class TensorInfo:
     redrawn_by: str = ""
     note: str = ""
     head_width: int | None = None
+    link: Link | None = None
 
     @property
     def local_name(self) -> str:

@@ -68,6 +68,11 @@ class Composition:
         """Whether the base corrects its stds on a batch."""
         return self.base.measures
 
+    def held(self, infos: Sequence[TensorInfo]) -> Mapping[str, float]:
+        """Return what the base holds on a batch, but for the tensors that rules name."""
+        claims = self._claims(infos)
+        return {name: power for name, power in self.base.held(infos).items() if name not in claims}
+
     @property
     def measuring(self) -> Mapping[str, Any]:
         """How the base measures."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from firstlight.init.activations import function
 from firstlight.init.gains import moments
 
-Style = Literal["linear", "mirrored", "odd", "centred"]
+Style = Literal["linear", "mirrored", "odd", "centred", "plain"]
 
 GROWTH = 4.0  # how far gradients may grow or shrink over the whole depth
 _VARIANCES = (4.0, 3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)

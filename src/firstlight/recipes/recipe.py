@@ -19,6 +19,7 @@ from firstlight.recipes.choice import Choice, Context
 from firstlight.recipes.common import usual
 
 Rule = Callable[..., Choice | None]
+Targets = Callable[[Context], Mapping[str, float]]
 Refusal = Callable[..., str | None]  # a function of (context, **options): why the recipe does not fit, or None
 
 
@@ -27,7 +28,8 @@ class Recipe:
     """A named scheme: a function from a tensor and its context to a choice, with options, source and use.
 
     refuses: in words, what it does not fit; fits: the function that finds out. measures: whether its stds are corrected
-    on a batch (`calibrate.py`) once they are chosen.
+    on a batch (`calibrate.py`) once they are chosen. targets: a function of the context that returns, by weight, the second
+    moment that a layer's output is to have on a batch, where there is one.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Recipe:
     refuses: str = ""
     fits: Refusal | None = None
     measures: bool = False
+    targets: Targets | None = None
 
     def __post_init__(self) -> None:
         checked = spec.check(f"recipe '{self.name}'", self.values, self.options)
@@ -60,6 +63,10 @@ class Recipe:
     def choose(self, info: TensorInfo, context: Context) -> Choice | None:
         """Return what the recipe decides for a tensor: its own rule, else the usual choice, else None."""
         return self.rule(info, context, **self.values) or usual(info)
+
+    def held(self, infos: Sequence[TensorInfo]) -> Mapping[str, float]:
+        """Return the second moments at which a batch is to hold the outputs of layers, by the weight's name."""
+        return {} if self.targets is None else self.targets(Context(infos))
 
     @property
     def measuring(self) -> Mapping[str, Any]:
@@ -103,6 +110,7 @@ def register(
     refuses: str = "",
     fits: Refusal | None = None,
     measures: bool = False,
+    targets: Targets | None = None,
 ) -> Callable[[Rule], Rule]:
     """Register the decorated function as the rule of a recipe that `parse` and `firstlight.plan` know by name.
 
@@ -125,6 +133,7 @@ def register(
             refuses=refuses,
             fits=fits,
             measures=measures,
+            targets=targets,
         )
         return rule
 

@@ -1,0 +1,133 @@
+"""Links: which weights read the output of which, with nothing between them that adds or joins another signal.
+
+A walk from each product along views, biases, activations, pooling and norms to the next products, or to whatever else reads it.
+"""
+
+from dataclasses import dataclass
+
+from firstlight.model import labels
+from firstlight.model.graph import Node, Value
+from firstlight.model.neighbours import PASSED, Activations
+from firstlight.model.tensors import Link
+from firstlight.model.uses import NORMS, Uses
+
+_TURNS = labels.words("t transpose permute movedim swapaxes mT numpy_T")
+_FAR = 200  # operators that a walk passes at most
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What was met on the way from a product: readers, norms, turned axes, and whether something else reads it."""
+
+    readers: set[Node]
+    normed: bool = False
+    turned: bool = False
+    chained: bool = True
+    gates: bool = False
+
+
+def links(uses: Uses, activations: Activations) -> dict[str, Link]:
+    """Return the link of every weight, by the name of its parameter."""
+    walks = {node: _walk(node, uses, activations) for node in uses.products}
+    previous: dict[Node, list[tuple[Node, _Walk]]] = {}
+    for node, walk in walks.items():
+        for reader in walk.readers:
+            previous.setdefault(reader, []).append((node, walk))
+    starts = {end: value for value, (_, _, end) in activations.starting.items()}
+    found: dict[str, Link] = {}
+    for node, walk in walks.items():
+        before = previous.get(node, [])
+        names = {use.root.name for other, _ in before for use in uses.products[other]}
+        alone = len(before) == 1 and _is_straight(node, before[0][0], uses, starts)
+        link = Link(
+            previous=min(names) if alone and len(names) == 1 else "",
+            chained=walk.chained and bool(walk.readers),
+            normed=walk.normed,
+            turned=walk.turned,
+            gates=walk.gates,
+        )
+        for use in uses.products[node]:
+            known = found.get(use.root.name)
+            found[use.root.name] = link if known is None else Link("", False, known.normed or link.normed, True)
+    for name, seen in uses.by_name.items():
+        for use in seen:
+            source = _normalised(use.signal, uses) if use.kind in ("norm-scale", "norm-shift") else ""
+            if source and name not in found:
+                found[name] = Link(source, chained=walks[use_of(source, uses)].chained, normed=True, turned=False)
+    return found
+
+
+def use_of(name: str, uses: Uses) -> Node:
+    """Return the first product of a weight."""
+    return next(use.node for use in uses.by_name[name] if use.kind == "product")
+
+
+def _normalised(value: Value | None, uses: Uses) -> str:
+    """Return the name of the weight whose output, past biases and views, is normalised; '' where it is a sum."""
+    for _ in range(_FAR):
+        node = value.node if value is not None else None
+        if node is None:
+            return ""
+        if node in uses.products:
+            names = {use.root.name for use in uses.products[node]}
+            return min(names) if len(names) == 1 else ""
+        signals = [v for v in node.inputs if uses.state(v).signal]
+        if len(signals) != 1 or not (node.op == "add" or node.op in labels.VIEWS | labels.COPIES or node.op in NORMS):
+            return ""
+        value = signals[0]
+    return ""
+
+
+def _walk(start: Node, uses: Uses, activations: Activations) -> _Walk:
+    walk = _Walk(set())
+    waiting = list(start.outputs[:1])
+    seen: set[Value] = set()
+    acted = False
+    while waiting and len(seen) < _FAR:
+        here = waiting.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        begun = activations.starting.get(here)
+        if begun is not None:
+            acted = acted or begun[0] != "linear"
+            waiting.append(begun[2])
+            walk.chained = walk.chained and begun[0] is not None
+            continue
+        if here in uses.graph.returned or not here.users:
+            walk.chained = False
+        for node in here.users:
+            _step(node, here, walk, waiting, uses, acted=acted)
+    return walk
+
+
+def _step(node: Node, here: Value, walk: _Walk, waiting: list[Value], uses: Uses, *, acted: bool) -> None:
+    signals = [v for v in node.inputs if uses.state(v).signal]
+    if node in uses.products:
+        if any(use.signal is here for use in uses.products[node]):
+            walk.readers.add(node)
+        return
+    if node.op in NORMS:
+        walk.normed = walk.normed or not acted
+        waiting.append(node.out)
+    elif node.op in PASSED or (node.op in ("add", "mul", "div", "sub") and len(signals) == 1):
+        walk.turned = walk.turned or node.op in _TURNS
+        waiting += node.outputs[:1] if node.op not in labels.NARROWING else []
+        walk.chained = walk.chained and node.op not in labels.NARROWING
+    else:
+        walk.chained = False
+        walk.gates = walk.gates or (node.op == "mul" and len(signals) == 2)
+
+
+def _is_straight(node: Node, source: Node, uses: Uses, starts: dict[Value, Value]) -> bool:
+    """Whether what a product reads comes from one other product alone: no second signal joins on the way back."""
+    value = next(use.signal for use in uses.products[node])
+    for _ in range(_FAR):
+        value = None if value is None else starts.get(value, value)
+        if value is None or value.node is None:
+            return False
+        if value.node is source:
+            return True
+        signals = [v for v in value.node.inputs if uses.state(v).signal]
+        value = signals[0] if len(signals) == 1 else None
+    return False
