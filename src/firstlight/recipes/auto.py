@@ -118,7 +118,7 @@ def _orthogonal(info: TensorInfo, gain: float, shown: str) -> Choice:
     parts = info.slices or (info,)
     stds = tuple(gain / math.sqrt(max(part.fan_in or 1, 1)) for part in parts)
     std = stds[0] if len(set(stds)) == 1 else stds
-    return Choice("orthogonal", std, shown.format("orthogonal (Saxe et al. 2014)"), sliced=bool(info.slices))
+    return Choice("orthogonal", std, shown.format("orthogonal"), sliced=bool(info.slices))
 
 
 def _is_deep_convolution(info: TensorInfo, found: Chains) -> bool:
