@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images" / "papers"
-COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#475569")
+COLOURS: tuple[str, ...] = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#475569")
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 720, 420, 70, 40, 190, 50
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # label: (x, y)

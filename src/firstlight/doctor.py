@@ -12,13 +12,14 @@ from firstlight.model.targets import load
 from firstlight.plan import Plan, initialize, plan
 from firstlight.race import INITS, RaceResult, RaceRow, race
 from firstlight.race.contest import Start
+from firstlight.race.matching import matched
 from firstlight.race.record import Schedule
-from firstlight.race.tasks import Task
-from firstlight.race.tasks import task as find_task
+from firstlight.race.tasks import Split, Task
 
 PRESCRIPTION = "prescription"
 AS_BUILT = "as-built"
 BATCH = 256  # examples that are measured
+WINDOWS = 32  # of text that are measured; each is many tokens
 
 Progress = Callable[[str, int, int, str], None]
 
@@ -99,7 +100,7 @@ def doctor(
 
     Args:
         target: a TARGET, such as 'mlp:depth=30,width=128,act=tanh,init=torch-default' or 'net.py:Net'.
-        task: a name of `firstlight.race.TASKS`, a .npz file with x and y, or a Task.
+        task: what `firstlight.race.task` takes, or a Task.
         seed: of the weights and of the order of batches, 0 <= seed < 2**64.
         optimizers: of the race.
         lrs: learning rates of the race; default the race's own.
@@ -114,8 +115,8 @@ def doctor(
     """
     begun = time.perf_counter()
     tell = progress or (lambda stage, done, total, label: None)
-    data = find_task(task) if isinstance(task, str) else task
-    found = load(target)
+    data, fitted = matched(task, target)
+    found = load(str(fitted))
     given = None if found.init is None else plan(found.build(seed), found.init)
 
     def build(recipe: Plan | None) -> nn.Module:
@@ -123,7 +124,7 @@ def doctor(
         return model if recipe is None else initialize(model, recipe, seed=seed)
 
     model = build(given)
-    inputs, labels = data.batch(BATCH, seed=seed)
+    inputs, labels = measured(data, seed)
     tell("measure", 0, 1, "")
     before = diagnose(model, inputs, target=labels)
     tell("measure", 1, 1, "")
@@ -142,7 +143,7 @@ def doctor(
         data,
         starts,
         optimizers,
-        model=target,
+        model=fitted,
         lrs=lrs,
         steps=steps,
         first_seed=seed,
@@ -150,6 +151,11 @@ def doctor(
     )
     seconds = time.perf_counter() - begun
     return Checkup(target, data.name, seed, before, after, prescription, result, start, seconds)
+
+
+def measured(task: Task, seed: int) -> Split:
+    """Return the examples of a task that a diagnosis looks at."""
+    return task.batch(BATCH if task.kind == "images" else WINDOWS, seed=seed)
 
 
 def _keeps_all(prescription: Plan) -> bool:

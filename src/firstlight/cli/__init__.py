@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from firstlight import __version__
-from firstlight.cli import bench, create, diagnose, doctor, gains, init, plan, predict, race, recipes
+from firstlight.cli import bench, create, data, diagnose, doctor, gains, init, plan, predict, race, recipes, tasks
 from firstlight.cli.console import StoppedError
 from firstlight.errors import FirstlightError, did_you_mean
 
@@ -27,8 +27,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _module in (doctor, plan, init, create, diagnose, predict, race, recipes, gains, bench):
+for _module in (doctor, plan, init, create, diagnose, predict, race, tasks, recipes, gains, bench):
     app.command(_module.__name__.rpartition(".")[2])(_module.command)
+app.add_typer(data.app, name="data")
 
 
 def _version(wanted: bool) -> None:
@@ -124,6 +125,7 @@ def _fail(message: str, code: int) -> int:
 def _usage(message: str, words: Sequence[str]) -> str:
     """Return a usage error in one line, with the nearest command when the command is unknown."""
     commands = [command.name or "" for command in app.registered_commands]
+    commands += [group.name or "" for group in app.registered_groups]
     near = (
         did_you_mean(words[0], commands)
         if words and "No such command" in message and "Did you mean" not in message

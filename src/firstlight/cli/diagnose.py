@@ -62,17 +62,17 @@ def command(
 
 def _diagnosis(target: str, data: str, seed: int) -> "Diagnosis":
     from firstlight.diagnose import diagnose
-    from firstlight.doctor import BATCH
+    from firstlight.doctor import measured
     from firstlight.model.targets import load
     from firstlight.plan import initialize
-    from firstlight.race import task
+    from firstlight.race.matching import matched
 
-    examples = task(data)
-    found = load(target)
+    examples, fitted = matched(data, target)
+    found = load(str(fitted))
     model = found.build(seed)
     if found.init is not None:
         initialize(model, found.init, seed=seed)
-    inputs, labels = examples.batch(BATCH, seed=seed)
+    inputs, labels = measured(examples, seed)
     return diagnose(model, inputs, target=labels)
 
 

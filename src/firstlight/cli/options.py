@@ -12,7 +12,13 @@ Target = Annotated[
         help="path/to/file.py:callable, package.module:callable, hf:config.json, or a built-in such as mlp:depth=30,width=128.",
     ),
 ]
-Data = Annotated[str, typer.Option("--data", help="A task ('digits') or a .npz file with arrays x and y.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="A task of 'firstlight tasks', a .npz file, a folder of pictures or a text file.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of the weights and of the order of batches.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]

@@ -28,8 +28,19 @@ _ASKED = (
 def command(
     context: typer.Context,
     task: Annotated[
-        str, typer.Option("--task", help="A task ('digits') or a .npz file with arrays x and y.")
+        str,
+        typer.Option(
+            "--task",
+            help="A task of 'firstlight tasks', or a .npz file with arrays x and y.",
+        ),
     ] = "digits",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir", help="In place of --task: IDX or CIFAR-10 files, or a folder of pictures for each class."
+        ),
+    ] = None,
+    text: Annotated[Path | None, typer.Option("--text", help="In place of --task: a file of text in UTF-8.")] = None,
     model: Annotated[str, typer.Option("--model", help="A TARGET.")] = "mlp:depth=30,width=128,act=tanh",
     init: Annotated[list[str] | None, typer.Option("--init", help="A recipe; give it once for each start.")] = None,
     optimizer: Annotated[
@@ -81,6 +92,7 @@ def command(
     options = {name: value for name, value in context.params.items() if name in _ASKED} | {
         "signals": report is not None
     }
+    options["task"] = _task(context, task, data_dir, text)
     if resume is not None:
         options = _begun(context, resume, save) | {"signals": options["signals"]}
     with _folder(save, resume) as folder:
@@ -90,6 +102,17 @@ def command(
         emit(result.to_json())
         return
     _tell(result)
+
+
+def _task(context: typer.Context, task: str, data_dir: Path | None, text: Path | None) -> str:
+    """Return the task that one of three options names."""
+    named = getattr(context.get_parameter_source("task"), "name", "") == "COMMANDLINE"
+    if named + (data_dir is not None) + (text is not None) > 1:
+        raise OptionError("--task, --data-dir and --text each name the data. Give one of them. Nothing was trained.")
+    for path, kind, there in ((data_dir, "folder", Path.is_dir), (text, "file", Path.is_file)):
+        if path is not None and not there(path):
+            raise OptionError(f"there is no {kind} '{path}'. Nothing was trained.")
+    return str((data_dir or text or Path(task)).resolve()) if data_dir or text else task
 
 
 def _begun(context: typer.Context, resume: Path, save: Path | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from firstlight.model.targets import load
 from firstlight.plan import Plan, plan
 from firstlight.race import jobs
 from firstlight.race.fit import check_fit
+from firstlight.race.matching import matched
 from firstlight.race.optimizers import DECAYS, OPTIMIZERS, RATES, find
 from firstlight.race.probe import why_alone
 from firstlight.race.question import Models, Question, Run
@@ -22,7 +23,6 @@ from firstlight.race.runners import check_runner, run_jobs
 from firstlight.race.saved import RESULTS, TUNING, Folder
 from firstlight.race.starts import look
 from firstlight.race.tasks import Task
-from firstlight.race.tasks import task as find_task
 from firstlight.race.tune import rounds_of, wide
 from firstlight.race.tune import tune as halve
 from firstlight.recipes import Recipe
@@ -33,6 +33,7 @@ Progress = Callable[[int, int, str], None]
 INITS = ("zeros", "normal:std=1", "normal:std=0.01", "torch-default", "xavier", "he")
 MODEL = "mlp:depth=30,width=128,act=tanh"
 PROGRAMS = ("auto", "batched", "loop")
+_EXAMPLES = 64
 TUNING_SEEDS = 3  # at most, from which learning rates are chosen
 
 
@@ -68,10 +69,10 @@ def race(
     Every start gets the same grid of learning rates, the same batches in the same order, and the same early stopping.
 
     Args:
-        task: a name of `firstlight.race.TASKS`, a .npz file with x and y, or a Task.
+        task: what `firstlight.race.task` takes, such as 'digits' or 'text:context=128', or a Task.
         inits: recipe specs; or a mapping from label to a spec, a Recipe, a Plan, or None for the model as it is built.
         optimizers: 'sgd', 'momentum', 'nesterov', 'adam', 'adamw', 'rmsprop', 'adagrad'.
-        model: a TARGET, or a function without arguments that builds the model.
+        model: a TARGET, whose sizes are the task's where it names none, or a function that builds the model.
         seeds: number of seeds; a seed gives both the weights and the order of batches.
         first_seed: the seeds count up from here.
         lrs: learning rates, for all optimizers or by optimizer; default RATES.
@@ -116,7 +117,7 @@ def race(
         steps=steps, batch=batch, evaluate=every, patience=patience, min_improvement=min_improvement, budget=budget,
         decay=decay, warmup=warmup,
     )  # fmt: skip
-    data = find_task(task) if isinstance(task, str) else task
+    data, model = matched(task, model)
     question = _question(data, inits, model, schedule, target_accuracy)
     contest = _Contest(question, runner, program, progress or (lambda done, total, label: None))
     chosen = tuple(range(first_seed, first_seed + seeds))
@@ -225,7 +226,8 @@ def _question(
     if isinstance(model, str) and (own := load(model).init) is not None:
         plan(built, own)  # the race does not use it, but a word that means nothing is a mistake
     check_fit(built, data)
-    plans = {label: None if start is None else plan(built, start) for label, start in starts.items()}
+    example = data.batch(_EXAMPLES)[0]  # for roles, which are read on it, and for recipes that look at data
+    plans = {label: None if start is None else plan(built, start, example=example) for label, start in starts.items()}
     return Question(models, data, plans, schedule, target_accuracy)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from firstlight.model.builtin import bert, cnn, gpt, lstm, mlp, resnet
+from firstlight.model.builtin import bert, cnn, gpt, lstm, mlp, resnet, vit
 from firstlight.model.spec import Option
 
 __all__ = ["BUILTINS", "BuiltIn"]
@@ -32,6 +32,16 @@ def _picture(options: dict[str, Any]) -> Tensor:
     return _floats(2, options["in"], 8, 8)
 
 
+def _square(options: dict[str, Any]) -> Tensor:
+    return _floats(2, options["in"], options["size"], options["size"])
+
+
+def _sequence(options: dict[str, Any]) -> Tensor:
+    if options["vocab"] is not None:
+        return torch.empty((2, 8), dtype=torch.long, device="meta")
+    return _floats(2, 4, options["in"])
+
+
 def _text(options: dict[str, Any]) -> Tensor:
     return torch.empty((2, min(8, options["context"])), dtype=torch.long, device="meta")
 
@@ -42,9 +52,8 @@ BUILTINS = {
         BuiltIn("mlp", "a plain stack of linear layers", mlp.OPTIONS, mlp.build, lambda o: _floats(2, o["in"])),
         BuiltIn("cnn", "plain 3×3 convolutions at one resolution", cnn.OPTIONS, cnn.build, _picture),
         BuiltIn("resnet", "residual blocks of 3×3 convolutions", resnet.OPTIONS, resnet.build, _picture),
-        BuiltIn(
-            "lstm", "a recurrent network that reads rows", lstm.OPTIONS, lstm.build, lambda o: _floats(2, 4, o["in"])
-        ),
+        BuiltIn("vit", "a transformer on patches of a picture", vit.OPTIONS, vit.build, _square),
+        BuiltIn("lstm", "a recurrent network that reads rows or token numbers", lstm.OPTIONS, lstm.build, _sequence),
         BuiltIn("gpt", "a causal transformer on token numbers", gpt.OPTIONS, gpt.build, _text),
         BuiltIn("bert", "a transformer that sees both ways, on token numbers", bert.OPTIONS, bert.build, _text),
     )

@@ -1,4 +1,4 @@
-"""lstm: a recurrent network that reads a picture row by row, or any sequence of feature vectors."""
+"""lstm: a recurrent network that reads a picture row by row, any sequence of feature vectors, or token numbers."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ OPTIONS = (
     Option("cell", "lstm", "the recurrent cell", "word", choices=("lstm", "gru", "rnn")),
     Option("in", 8, "features of each step; a picture's row", "whole", 1),
     Option("classes", 10, "outputs", "whole", 1),
+    Option("vocab", None, "read token numbers, so many different ones, and foretell the next", "whole", 1),
 )
 
 _CELLS: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -34,8 +35,26 @@ class Recurrent(nn.Module):
         return logits
 
 
+class Language(nn.Module):
+    """`embedding`, `cell` over all tokens, and `head` at each of them."""
+
+    def __init__(self, *, depth: int, width: int, cell: str, vocab: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab, width)
+        self.cell = _CELLS[cell](width, width, num_layers=depth, batch_first=True)
+        self.head = nn.Linear(width, vocab)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map token numbers (N, T) to logits (N, T, vocab)."""
+        outputs, _ = self.cell(self.embedding(ids))
+        logits: Tensor = self.head(outputs)
+        return logits
+
+
 def build(options: dict[str, Any]) -> nn.Module:
     """Build from checked options."""
+    if options["vocab"] is not None:
+        return Language(**{name: options[name] for name in ("depth", "width", "cell", "vocab")})
     return Recurrent(
         depth=options["depth"],
         width=options["width"],
