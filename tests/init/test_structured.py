@@ -106,12 +106,6 @@ def test_looks_linear_convolutions_have_the_matrix_at_the_centre() -> None:
     torch.testing.assert_close(weight[:4, :3], -weight[4:, :3])
 
 
-def test_identity_repeats_along_the_longer_axis() -> None:
-    assert init.identity_(torch.empty(4, 2)).tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]
-    assert init.identity_(torch.empty(2, 3), gain=2.0).tolist() == [[2, 0, 2], [0, 2, 0]]
-    assert float(init.identity_(torch.empty(3, 3, 5, 5))[:, :, 2, 2].trace()) == 3
-
-
 def test_dirac_passes_channels_through_in_each_group() -> None:
     conv = nn.Conv1d(4, 4, 3, padding=1, groups=2, bias=False)
     init.dirac_(conv.weight, groups=2)

@@ -24,6 +24,7 @@ from firstlight.init.compat import (
 )
 from firstlight.init.fans import fans
 from firstlight.init.gains import Moments, gain, moments
+from firstlight.init.identity import identity_
 from firstlight.init.registry import DISTRIBUTIONS
 from firstlight.init.scaled import (
     kaiming_normal_,
@@ -37,7 +38,6 @@ from firstlight.init.scaled import (
 from firstlight.init.structured import (
     centred_orthogonal_,
     delta_orthogonal_,
-    identity_,
     looks_linear_,
     orthogonal_,
     sparse_,

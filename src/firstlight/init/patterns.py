@@ -51,7 +51,7 @@ def hadamard_(tensor: Tensor, gain: float = 1) -> Tensor:
         [0.7071067690849304, -0.7071067690849304]
 
     Source: Zhao, Schäfer and Anandkumar, "ZerO initialization: initializing neural networks with only zeros and ones",
-    2022, arXiv 2110.12661, algorithms 1 and 2.
+    2022, arXiv 2110.12661, algorithms 1 and 2. The authors' code has c = 2^(-m/2), smaller by √2.
     """
     if tensor.ndim < 2:
         raise OptionError(f"hadamard_ needs two axes or more, got shape {tuple(tensor.shape)}. Nothing was written.")

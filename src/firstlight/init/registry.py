@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from firstlight.errors import OptionError, did_you_mean
-from firstlight.init import basic, patterns, structured
+from firstlight.init import basic, identity, patterns, structured
 from firstlight.random import Law, Normal, Uniform, fill
 
 Check = Callable[[str, Any], None]
@@ -99,6 +99,11 @@ def _mirror(what: str, value: Any) -> None:
     structured.check_mirror(value)
 
 
+def _form(what: str, value: Any) -> None:
+    if value not in ("identity", "near-zero"):
+        raise OptionError(f"{what} = {value!r}, must be 'identity' or 'near-zero'. Nothing was written.")
+
+
 def _law(make: Callable[..., Law]) -> Callable[..., Tensor]:
     def draw(
         tensor: Tensor, *, std: float, seed: int, name: str, shape: Any = None, offset: Any = None, **options: Any
@@ -144,8 +149,24 @@ def _looks_linear(tensor: Tensor, *, std: float, seed: int, name: str, mirror: s
     return structured.looks_linear_(tensor, std * norm, mirror, seed=seed, name=name)
 
 
-def _identity(tensor: Tensor, *, std: float, seed: int, name: str) -> Tensor:
-    return structured.identity_(tensor, std * math.sqrt(min(tensor.shape[:2]) * math.prod(tensor.shape[2:])))
+def _identity(
+    tensor: Tensor,
+    *,
+    std: float,
+    seed: int,
+    name: str,
+    kernel: identity.KernelForm = "patch",
+    form: str = "identity",
+    loose: float = 0.0,
+) -> Tensor:
+    near_zero = form == "near-zero"
+    inputs = math.prod(tensor.shape[1:]) if kernel == "patch" else tensor.shape[1]
+    size = std * math.sqrt(math.prod(tensor.shape[1:]) / identity.ones_a_row(inputs, near_zero=near_zero))
+    if near_zero:
+        identity.near_zero_(tensor, size, kernel=kernel)
+    else:
+        identity.identity_(tensor, size, kernel=kernel)
+    return identity.loosen_(tensor, loose * size, seed=seed, name=name)
 
 
 @torch.no_grad()
@@ -243,7 +264,7 @@ DISTRIBUTIONS: dict[str, Distribution] = {
     "delta-orthogonal": Distribution(_delta_orthogonal),
     "looks-linear": Distribution(_looks_linear, {"mirror": _mirror}),
     "sparse": Distribution(_sparse, {"sparsity": _share}),
-    "identity": Distribution(_identity),
+    "identity": Distribution(_identity, {"kernel": identity.check_kernel, "form": _form, "loose": _share}),
     "dirac": Distribution(_dirac, {"groups": _groups}),
     "hadamard": Distribution(_hadamard),
     "connected": Distribution(_connected, {"connections": _groups}),

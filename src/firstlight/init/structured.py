@@ -1,4 +1,4 @@
-"""Initializers that need the whole matrix: orthogonal, delta-orthogonal, centred, looks-linear, identity, sparse.
+"""Initializers that need the whole matrix: orthogonal, delta-orthogonal, centred, looks-linear, sparse.
 
 A convolution weight (out, in, *kernel) counts as the matrix (out, in · kernel) where nothing else is said. Matrices are made
 in float32 (float64 for float64) on the CPU and rounded once, so that every device gets the same values.
@@ -235,34 +235,6 @@ def check_mirror(mirror: str) -> None:
         raise OptionError(
             f"mirror={mirror!r} is not known. Choose 'both', 'rows' or 'columns'.{near} Nothing was written."
         )
-
-
-@torch.no_grad()
-def identity_(tensor: Tensor, gain: float = 1) -> Tensor:
-    """Make the tensor an identity that is repeated along its longer axis, times gain, in place.
-
-    Entry (i, j) is gain where i = j modulo the shorter axis: no output is left without an input, and none repeats another
-    before all inputs are used. A convolution weight gets it at the centre of its kernel.
-
-    Args:
-        tensor: (out, in, *kernel).
-        gain: value of the ones.
-
-    Returns:
-        The tensor.
-
-    Source: Pan, Wang, Zhao, Ma and Zhou, "IDInit: a universal and stable initialization method for neural network
-    training", 2025, arXiv 2503.04626 (the padded identity).
-    """
-    _need_matrix(tensor, "identity_")
-    if _skip(tensor):
-        return tensor
-    rows, columns = tensor.shape[0], tensor.shape[1]
-    period = min(rows, columns)
-    pattern = torch.arange(rows)[:, None] % period == torch.arange(columns) % period
-    tensor.zero_()
-    centre_tap(tensor).copy_(gain * pattern)
-    return tensor
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ import torch
 from firstlight.errors import FanError, OptionError, did_you_mean
 from firstlight.init import basic, structured
 from firstlight.init.compat import calculate_gain
+from firstlight.init.identity import identity_
 from firstlight.init.registry import DISTRIBUTIONS, check
 from firstlight.random import Law, Normal, TruncatedNormal, Uniform
 from firstlight.random import numpy as stream
@@ -27,7 +28,7 @@ LAW_WORDS = ("normal", "uniform", "truncated-normal")
 
 
 def _identity(tensor: torch.Tensor, gain: float = 1.0, *, seed: int, name: str) -> torch.Tensor:
-    return structured.identity_(tensor, gain)
+    return identity_(tensor, gain)
 
 
 def _dirac(tensor: torch.Tensor, groups: int = 1, *, seed: int, name: str) -> torch.Tensor:

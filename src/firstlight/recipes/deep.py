@@ -131,7 +131,7 @@ def depth_constants(layers: list[int]) -> list[tuple[float, float]]:
     fits=branches.no_branches,
 )
 def depth_scaled(info: TensorInfo, context: Context) -> Choice | None:
-    """Choose after Zhang et al., α = 1."""
+    """Choose after Zhang et al., α = 1; the authors' code scales the variance by 1/√l, so that its weights fall as l^(-1/4)."""
     source = "Zhang et al. 2019"
     if info.branch is None or info.role not in WEIGHTS:
         return scaled(info, "fan_in+fan_out", 1.0, "gain 1", 2.0, "uniform", source)

@@ -2,7 +2,9 @@
 
 import math
 
+from firstlight.init.identity import ones_a_row
 from firstlight.init.patterns import hadamard_scale
+from firstlight.model.spec import Option
 from firstlight.model.tensors import Slice, TensorInfo
 from firstlight.recipes import branches
 from firstlight.recipes.choice import WEIGHTS, Choice, Context, constant
@@ -111,30 +113,39 @@ def _pairs(info: TensorInfo, following: TensorInfo) -> bool:
 
 @register(
     "identity",
-    summary="identity matrices, repeated along the longer axis; where a residual branch ends, 1e-6 of one",
-    formula="W[i, j] = 1 where i = j modulo the shorter axis; ends of branches 1e-6 · that",
-    paper="Pan, Wang, Zhao, Ma and Zhou 2025, IDInit: a universal and stable initialization method, arXiv 2503.04626",
-    use="Residual networks, trained with momentum. Symmetric weights need it, or another source of noise, to part.",
+    summary="identity matrices, rows repeated where outputs outnumber inputs; ends of branches 1e-6 times differences",
+    formula="W[i, j] = 1 + 1e-6 z where j = i mod in; convolutions as (out, in · kernel); ends of branches ε(x_i - x_{i+1})",
+    paper="Pan, Wang, Wu, Wang, Zhang and Xu 2025, IDInit: a universal and stable initialization method, arXiv 2503.04626",
+    use="Residual networks, trained with momentum, without which a weight whose goal has negative eigenvalues is not reached.",
+    options=(
+        Option(
+            "kernel", "patch", "convolutions: over the patch, or at the centre", "word", choices=("patch", "centre")
+        ),
+        Option("loose", 1e-6, "noise on the ones, as a share of them; 0 leaves none", minimum=0),
+        Option("epsilon", 1e-6, "size of the entries at the ends of branches", minimum=0),
+    ),
 )
-def identity(info: TensorInfo, context: Context) -> Choice | None:
-    """Choose the padded identity; convolutions get it at the kernel's centre, without the paper's spread over patches."""
+def identity(info: TensorInfo, context: Context, *, kernel: str, loose: float, epsilon: float) -> Choice | None:
+    """Choose after Pan et al.: the order of a patch, channels first, is torch's; the paper's own was not seen."""
     if info.role == "embedding":
         return embedding(info)
     if info.role not in WEIGHTS:
         return None
-    gain = 1e-6 if branches.ends(info) else 1.0
+    end = branches.ends(info)
 
     def std(part: TensorInfo | Slice) -> float:
-        rows, columns, taps = _matrix(part, info)
-        return gain / math.sqrt(max(min(rows, columns) * taps, 1))
+        _, columns, taps = _matrix(part, info)
+        seen = columns * taps if kernel == "patch" else columns
+        return (epsilon if end else 1.0) * math.sqrt(ones_a_row(seen, near_zero=end) / max(columns * taps, 1))
 
     parts: tuple[TensorInfo | Slice, ...] = info.slices or (info,)
     stds = tuple(std(part) for part in parts)
-    words = "1e-6 of the identity, at the end of a branch" if gain != 1 else "identity, repeated along the longer axis"
+    words = f"{epsilon:g} times differences of inputs, at the end of a branch" if end else "identity, rows repeated"
     return Choice(
         "identity",
         stds[0] if len(set(stds)) == 1 else stds,
         f"{before(info)}: {words} (Pan et al. 2025)",
+        {"kernel": kernel, "form": "near-zero" if end else "identity", "loose": loose},
         sliced=bool(info.slices),
     )
 
@@ -147,7 +158,7 @@ def identity(info: TensorInfo, context: Context) -> Choice | None:
     use="Residual networks of ReLU; the start does not depend on the seed, embeddings apart.",
 )
 def zero(info: TensorInfo, context: Context) -> Choice | None:
-    """Choose after Zhao et al.; embeddings, which the paper does not treat, are random."""
+    """Choose after Zhao et al.'s algorithms; their code has 2^(-m/2) for c. Embeddings, not treated there, are random."""
     source = "Zhao et al. 2022"
     if info.role == "embedding":
         return embedding(info)

@@ -61,7 +61,7 @@ def _is_input(info: TensorInfo) -> bool:
     fits=_fits,
 )
 def mup(info: TensorInfo, context: Context, *, base: int, gain: float | str) -> Choice | None:
-    """Choose after table 3 of Yang et al."""
+    """Choose after table 3 of Yang et al.; microsoft/mup divides the output layer's input by m instead, to the same end."""
     source = "Yang et al. 2022"
     output = _output(context)
     if output is None or info.role not in (*WEIGHTS, *TABLES):

@@ -130,7 +130,7 @@ def _resnet_fits(context: Context) -> str | None:
     fits=_resnet_fits,
 )
 def resnet(info: TensorInfo, context: Context) -> Choice | None:
-    """Choose after He et al. and Goyal et al."""
+    """Choose after He et al. and Goyal et al.; torchvision leaves the output layer at torch's default."""
     if info.role == "norm-scale" and info.name in last_norms(context):
         return constant(0.0, "normalisation scale: 0, so that the branch starts as nothing (Goyal et al. 2017)")
     if info.role == "output-weight":

@@ -70,7 +70,7 @@ def bert(info: TensorInfo, context: Context, *, std: float, form: str) -> Choice
     use="Vision transformers trained from scratch.",
 )
 def vit(info: TensorInfo, context: Context) -> Choice | None:
-    """Choose as the authors' JAX code."""
+    """Choose as the authors' JAX code, vit_jax/models_vit.py, has it."""
     source = "ViT"
     if info.role == "token":
         return constant(0.0, f"token: 0 ({source})")
@@ -134,7 +134,7 @@ def llama(info: TensorInfo, context: Context, *, std: float, depth: str) -> Choi
     ),
 )
 def small(info: TensorInfo, context: Context) -> Choice | None:
-    """Choose √(2/(5d)) for every weight, 1/√d for embeddings."""
+    """Choose √(2/(5d)) for every weight, 1/√d for embeddings; the authors' code has 2/(d + d_ff) in feed-forward layers."""
     if info.role == "embedding":
         return embedding(info)
     width = branches.model_width(context)

@@ -35,12 +35,26 @@ def parameters(model: nn.Module, graph: Graph, plan: Plan | None) -> tuple[dict[
         row = plan[name] if plan is not None and name in plan else None
         if row is not None and row.drawn:
             states[value] = State(made=_planned(row))
-            if row.distribution in _ISOMETRIES and max(row.shape[:2], default=0) == min(row.shape[:2], default=0):
+            if _keeps_norms(row):
                 orthogonal.add(value)
             continue
         tensor = computed.get(name, held[name])
         states[value] = _held(name, value, tensor)
     return states, orthogonal
+
+
+def _keeps_norms(row: PlanRow) -> bool:
+    """Whether a row draws a square matrix, or one at the centre of a kernel, that is a multiple of an isometry."""
+    square = row.distribution in _ISOMETRIES and max(row.shape[:2], default=0) == min(row.shape[:2], default=0)
+    if row.distribution != "identity":
+        return square
+    return square and row.options.get("form") != "near-zero" and (len(row.shape) == 2 or _at_centre(row))
+
+
+def _at_centre(row: PlanRow) -> bool:
+    if row.distribution == "identity":
+        return row.options.get("kernel") == "centre"
+    return row.distribution in ("delta-orthogonal", "looks-linear", "dirac")
 
 
 def _computed(model: nn.Module) -> dict[str, Tensor]:
@@ -159,7 +173,7 @@ def _structured(row: PlanRow, made: Kernel) -> Kernel:
         made.pairs[1, 0] = -made.pairs[1, 1] / (row.shape[1] - 1)
     elif row.distribution == "looks-linear" and len(row.shape) >= 2:
         made = _mirrored(row, made)
-    if taps and row.distribution in ("delta-orthogonal", "looks-linear", "identity", "dirac"):
+    if taps and _at_centre(row):
         made = _centre_tap(made, taps)
     return made
 
