@@ -89,6 +89,13 @@ def healthy(*, quick: bool) -> Iterator[Made]:
             yield f"{spec} default", model, tokens if words else x, tokens.roll(-1, 1) if words else y
 
 
+def suited(name: str) -> bool:
+    """Whether an initialisation turned out to be made for the network: He's gain is ReLU's, std 1 is no output layer's."""
+    kind, size, *rest = name.split()[:4] if name.startswith("mlp") else (name, "0x0", "")
+    deep = int(size.partition("x")[0]) > 5
+    return not (kind.startswith("gpt:tie") or (deep and rest[0] in ("elu", "silu", "gelu") and rest[-1] == "he"))
+
+
 def started(model: M, recipe: str, seed: int, x: Tensor) -> M:
     """Return the model with a recipe applied."""
     fl.initialize(model, recipe, seed=seed, example=x)
@@ -188,9 +195,10 @@ def calibrate(*, quick: bool) -> dict[str, Any]:
     """Return null distributions, false alarms and recall as plain data."""
     nulls: dict[str, list[float]] = {}
     alarms: list[tuple[str, dict[str, str]]] = []
-    count = 0
+    count = unsuited = 0
     for name, model, x, y in healthy(quick=quick):
         count += 1
+        unsuited += not suited(name)
         case = Question(model, x, y, None).ask(model)
         found: dict[str, str] = {f.kind: f.severity for rule in RULES for f in rule(case)}
         if any(severity != "info" for severity in found.values()):
@@ -206,14 +214,16 @@ def calibrate(*, quick: bool) -> dict[str, Any]:
             except FirstlightError as error:
                 found = {str(error): "refused"}
             recalls.setdefault(kind, []).append((name, kind in found, any(s != "info" for s in found.values())))
-    return {"networks": count, "null": nulls, "alarms": alarms, "recall": recalls}
+    return {"networks": count, "unsuited": unsuited, "null": nulls, "alarms": alarms, "recall": recalls}
 
 
 def tables(data: dict[str, Any]) -> str:
     """Return the result as Markdown."""
-    errors = sum("error" in found.values() for _, found in data["alarms"])
+    alarms = [found for name, found in data["alarms"] if suited(name)]
+    errors = sum("error" in found.values() for found in alarms)
     lines = [
-        f"{data['networks']} healthy networks: {errors} with an error, {len(data['alarms'])} with an error or a warning.",
+        f"{data['networks'] - data['unsuited']} healthy networks: {errors} with an error, {len(alarms)} with a finding. "
+        f"{data['unsuited']} more, not suited after all: {len(data['alarms']) - len(alarms)} with a finding.",
         "",
         "| rule | healthy: 0.5 % | middle | 99.5 % | false errors | false warnings | faults | named | any finding |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -222,7 +232,7 @@ def tables(data: dict[str, Any]) -> str:
         null = sorted(data["null"].get(kind, []))
         cells = [f"{null[int(q * (len(null) - 1))]:.2g}" if null else "–" for q in (0.005, 0.5, 0.995)]
         seen = data["recall"].get(kind, [])
-        counts = [sum(found.get(kind) == word for _, found in data["alarms"]) for word in ("error", "warning")]
+        counts = [sum(found.get(kind) == word for found in alarms) for word in ("error", "warning")]
         share = [f"{sum(item[i] for item in seen) / len(seen):.0%}" if seen else "–" for i in (1, 2)]
         lines.append(f"| {' | '.join([kind, *cells, *map(str, counts), str(len(seen)) if seen else '–', *share])} |")
     return "\n".join(lines)

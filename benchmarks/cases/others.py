@@ -92,6 +92,11 @@ def regression(std: str = "he_normal", ends: list[nn.Module] | None = None) -> n
     return nn.Sequential(*dense(7, 64, 64, 1, init=std), *(ends or []))
 
 
+def shallow() -> nn.Module:
+    """784-100-10 with sigmoid between."""
+    return nn.Sequential(nn.Flatten(), *dense(784, 100, 10, act=nn.Sigmoid))
+
+
 def positive() -> nn.Module:
     """784-100-10 with uniform numbers in [0, 1) times √(1/fan_in): all positive."""
     model = nn.Sequential(nn.Flatten(), *dense(784, 100, 100, 10, act=nn.Sigmoid))
@@ -212,7 +217,6 @@ def other_cases() -> Iterator[Case]:
         convolution(3, 32, 3, "glorot_uniform", padding=1), nn.ReLU(), convolution(32, 32, 3, "glorot_uniform"), nn.ReLU(), nn.MaxPool2d(2),
         convolution(32, 64, 3, "glorot_uniform", padding=1), nn.ReLU(), convolution(64, 64, 3, "glorot_uniform"), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), *dense(64 * 36, 512, 10)), colour, adam)  # fmt: skip
-    shallow = lambda: nn.Sequential(nn.Flatten(), *dense(784, 100, 10, act=nn.Sigmoid))  # noqa: E731
     yield case(89, "start", lambda: constant(shallow(), 0.0), grey, sgd)
     yield case(90, "start", lambda: constant(nn.Sequential(*dense(2, 2, 4)), 0.0), _four(), ("adam", 1e-2))
     yield case(

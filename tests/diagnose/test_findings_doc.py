@@ -1,6 +1,8 @@
 """docs/findings.md says what the code does: every kind has a section, every bound stands there as the code has it."""
 
+import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,16 @@ def test_other_numbers_are_those_of_the_code() -> None:
     assert statistics.ALIKE == 1e-4
     assert "below 1e-3" in SECTIONS["rank-collapse"]
     assert depth.ALIKE == 1e-3
+
+
+def test_false_alarms_and_recall_stand_as_the_calibration_made_them() -> None:
+    tool = Path(__file__).parents[2] / "tools" / "calibrate_findings.py"
+    code = runpy.run_path(str(tool))
+    data = json.loads((tool.parents[1] / "docs" / "calibration.json").read_text(encoding="utf-8"))
+    named = [line for line in code["tables"](data).splitlines() if line.startswith("| ")]
+    told = [line for line in named if line in TEXT]
+    assert {line.split(" ")[1] for line in set(named) - set(told)} <= set(KINDS)
+    assert all(" – | – | – | 0 | 0 | – " in line for line in set(named) - set(told))
+    alarms = [found for name, found in data["alarms"] if code["suited"](name)]
+    assert sum("error" in found.values() for found in alarms) == 0
+    assert len(alarms) / (data["networks"] - data["unsuited"]) < 0.01
