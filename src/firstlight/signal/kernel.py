@@ -44,19 +44,33 @@ class Atom(NamedTuple):
 Dim = tuple[Atom, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Log-variance of a second moment from one draw of the weights to another: of the mean over all, and of one example."""
+
+    draw: float = 0.0
+    each: float = 0.0
+
+    def __add__(self, other: "Spread") -> "Spread":
+        return Spread(self.draw + other.draw, self.each + other.each)
+
+    def __mul__(self, factor: float) -> "Spread":
+        return Spread(self.draw * factor, self.each * factor)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Kernel:
     """Second moments of pairs of elements of one tensor.
 
     dims: the atoms of every dimension, outermost first; dimensions of size 1 have none. pairs: E[x_i x_j], an axis an atom,
     index 0 where i and j differ on it, then where they agree. mean: E x, an axis an atom, of length 1 where places are
-    not told apart. spread: relative variance of the second moment from one draw of the weights to another.
+    not told apart. spread: how much second moments differ from one draw of the weights to another.
     """
 
     dims: tuple[Dim, ...]
     pairs: Array
     mean: Array
-    spread: float = 0.0
+    spread: Spread = Spread()
 
     @property
     def atoms(self) -> Dim:
@@ -90,6 +104,13 @@ class Kernel:
         for axis in gone:
             pairs, mean = np.take(pairs, range(1, pairs.shape[axis]), axis).mean(axis), mean.mean(axis)
         return Kernel(_without(self.dims, gone), pairs, mean, self.spread)
+
+    def averaged_pairs(self) -> float:
+        """Return E x², by `pairs` alone."""
+        made = self.pairs
+        for axis in range(made.ndim):
+            made = np.take(made, range(1, made.shape[axis]), axis)
+        return float(made.mean())
 
     def pair_mean(self, axes: Iterable[int], *, keep: bool = False) -> Array:
         """Return `pairs` averaged over all pairs of places on these axes, agreeing ones among them."""
@@ -438,13 +459,13 @@ def _matched(a: Kernel, b: Kernel, i: int, j: int) -> tuple[Kernel, Kernel]:
     return a, b
 
 
-def pointwise(combine: Callable[..., Array], *kernels: Kernel, spread: float | None = None) -> Kernel:
+def pointwise(combine: Callable[..., Array], *kernels: Kernel, spread: Spread | None = None) -> Kernel:
     """Return a kernel made of aligned ones: combine gets the pairs of all, then the means of all."""
     found, _ = aligned(*kernels)
     dims = found[0].dims
     pairs = combine(*(kernel.pairs for kernel in found))
     mean = combine(*(_spanned(kernel) for kernel in found))
-    total = sum(kernel.spread for kernel in kernels) if spread is None else spread
+    total = sum((kernel.spread for kernel in kernels), Spread()) if spread is None else spread
     return Kernel(dims, pairs, mean, total)
 
 

@@ -77,7 +77,10 @@ def _count(value: Value) -> int:
 
 
 def _follow_weights(run: Run, node: Node) -> None:
-    """A value made of weights alone is a weight."""
+    """A value made of weights alone is a weight, one that depends on the example a signal."""
+    if any(value.source == "input" or value in run.signals for value in node.inputs):
+        run.signals.update(node.outputs)
+        return
     inputs = [value for value in node.inputs if value.floating]
     weights = [value for value in inputs if value in run.weights]
     if not weights or any(value not in run.weights and run.known(value) is None for value in inputs):

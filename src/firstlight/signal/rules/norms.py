@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from firstlight.model.graph import Node, Value
-from firstlight.signal.kernel import Array, Kernel, product, total
+from firstlight.signal.kernel import Array, Kernel, Spread, product, total
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.table import Run, State, backward, forward
 
@@ -32,7 +32,7 @@ def divided(kernel: Kernel, axes: Sequence[int], eps: float) -> tuple[Kernel, Ar
     inverse = 1 / np.sqrt(np.maximum(_power(kernel, axes), 0.0) + eps)
     scale = np.broadcast_to(inverse, kernel.mean.shape)
     pairs = kernel.pairs * kernel.spread_out(scale, squares=True)
-    return Kernel(kernel.dims, pairs, kernel.mean * inverse, 0.0), inverse
+    return Kernel(kernel.dims, pairs, kernel.mean * inverse), inverse
 
 
 def _affine(run: Run, kernel: Kernel, scale: Value | None, shift: Value | None, dim: int | None) -> Kernel:
@@ -40,7 +40,7 @@ def _affine(run: Run, kernel: Kernel, scale: Value | None, shift: Value | None, 
         kernel = product(kernel, _along(run, scale, kernel, dim))
     if shift is not None:
         kernel = total(kernel, _along(run, shift, kernel, dim))
-    return replace(kernel, spread=0.0)
+    return replace(kernel, spread=Spread())
 
 
 def _along(run: Run, value: Value, kernel: Kernel, dim: int | None) -> Kernel:
@@ -96,7 +96,7 @@ def _projected(gradient: Kernel, shape: tuple[int, ...], axes: Sequence[int], ke
 def _scaled_by(gradient: Kernel, inverse: Array, base: Kernel) -> Kernel:
     """Return a gradient times an array that goes with `base.mean`."""
     ones = np.broadcast_to(inverse, base.mean.shape)
-    factor = Kernel(base.dims, base.spread_out(ones, squares=True), np.array(ones), 0.0)
+    factor = Kernel(base.dims, base.spread_out(ones, squares=True), np.array(ones))
     return product(gradient, factor)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from firstlight.model.graph import Node, Value
-from firstlight.signal.dual import Function, mean_slope, transformed
+from firstlight.signal.dual import Function, mean_slope
 from firstlight.signal.kernel import Array, Kernel, aligned, observed, total
 from firstlight.signal.spread import after, through
 
@@ -53,6 +53,7 @@ class Run:
     guessed: dict[str, int] = field(default_factory=dict)
     orthogonal: set[Value] = field(default_factory=set)
     weights: set[Value] = field(default_factory=set)
+    signals: set[Value] = field(default_factory=set)
     sources: list[Kernel] = field(default_factory=list)
     origins: dict[Value, Parts] = field(default_factory=dict)
 
@@ -70,7 +71,7 @@ class Run:
                 state.made = of_known(state.known)
             elif state.root is not None and state.function is not None:
                 before = self.kernel(state.root)
-                state.made = after(state.function, before, transformed(state.function, before))
+                state.made = after(state.function, before)
             else:
                 raise AssertionError(f"value {value.index} of shape {value.shape} has no state")
         return state.made
