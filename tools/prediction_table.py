@@ -29,6 +29,7 @@ _CLASSES = 10
 class Row:
     """A network to predict and to measure. group: 'plain' or 'deep' (residual), which have different targets, or 'other'."""
 
+    name: str
     group: str
     build: Callable[[], nn.Module]
     batch: Callable[[], Any]
@@ -68,7 +69,7 @@ def rows() -> Iterator[Row]:
             yield Row(
                 f"MLP {act}, width {width}", "plain", _target(f"mlp:depth=50,width={width},act={act}"), flat, recipe
             )
-    for act, recipe in (("relu", "he"), ("tanh", "xavier"), ("relu", "delta-orthogonal")):
+    for act, recipe in (("relu", "he"), ("tanh", "xavier"), ("tanh", "delta-orthogonal")):
         yield Row(f"CNN {act}, width 64", "plain", _target(f"cnn:depth=50,width=64,act={act}"), picture, recipe)
     yield Row("ResNet, batch norm", "deep", _target("resnet:depth=8,width=64"), picture, "he")
     yield Row("ResNet, no norm", "deep", _target("resnet:depth=8,width=64,norm=none"), picture, "he")

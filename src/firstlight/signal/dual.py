@@ -68,6 +68,7 @@ def transformed(function: Function, kernel: Kernel, *, slope: bool = False, squa
     return Kernel(kernel.dims, pairs, mean, kernel.spread)
 
 
+@lru_cache(maxsize=512)
 def linear(function: Function) -> tuple[float, float] | None:
     """Return slope and value at 0 of a function that is a straight line, None of any other.
 

@@ -105,12 +105,13 @@ def predict(
             f"{type(model).__name__} does not say what it takes. Give example=, such as a batch or a tensor on the meta "
             "device. Nothing was run."
         )
-    graph, places, fed, batch = _first_recorded(model, tries)
-    chosen = plan if plan is None or isinstance(plan, Plan) else make_plan(model, plan, example=example)
-    states, orthogonal = parameters(model, graph, chosen)
-    run = forward(graph, {**states, **inputs(graph, fed)}, orthogonal)
-    value = _back(run, graph, loss, target)
-    return _table(model, graph, run, places, batch, value)
+    with own_generators(0):  # operators that draw are run when constants are folded
+        chosen = plan if plan is None or isinstance(plan, Plan) else make_plan(model, plan, example=example)
+        graph, places, fed, batch = _first_recorded(model, tries)
+        states, orthogonal = parameters(model, graph, chosen)
+        run = forward(graph, {**states, **inputs(graph, fed)}, orthogonal)
+        value = _back(run, graph, loss, target)
+        return _table(model, graph, run, places, batch, value)
 
 
 def _first_recorded(model: nn.Module, tries: list[Any]) -> tuple[Graph, Places, dict[Value, Tensor], Any]:

@@ -71,11 +71,13 @@ def _averaged(function: Function, before: Kernel) -> Kernel:
 
 def through(function: Function, before: Kernel, gradient: Kernel) -> Kernel:
     """Return the gradient of x from that of f(x): times the slope, with what the slopes' draw adds."""
+    line = linear(function)
+    if line is not None:
+        return gradient.scaled(line[0])
     squares = _squares(gradient)
     shares = _means(replace(gradient, pairs=squares))
-    if linear(function) is not None or shares[0] < _WIDE or gradient.second <= _TINY:
-        slope = transformed(function, before, slope=True)
-        return replace(product(gradient, slope), spread=gradient.spread)
+    if shares[0] < _WIDE or gradient.second <= _TINY:
+        return replace(product(gradient, transformed(function, before, slope=True)), spread=gradient.spread)
     slope = replace(transformed(function, before, slope=True), spread=NONE)  # at the mean variance: the draws that make
     made = product(gradient, slope)  # a signal large, and slopes small, make gradients large as well
     if slope.second <= _TINY:
