@@ -1,6 +1,7 @@
 """Rules for functions of single elements, and for sums and products of two tensors."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from firstlight.model.graph import Node, Value
 from firstlight.signal.dual import Function, transformed
-from firstlight.signal.kernel import Kernel, constant, product, random, total
+from firstlight.signal.kernel import Kernel, Spread, constant, product, random, total
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.table import Parts, Run, State, argument, backward, forward, with_cross
 
@@ -115,9 +116,17 @@ def _meeting(run: Run, node: Node, a: Value, b: Value, alpha: float) -> State:
             allowed = known.reshape(-1, *known.shape[-2:])[0] > -1e4
             return State(made=run.kernel(signal).broadcast(node.out.shape), allowed=allowed.double().numpy())
     made = _meet(node, run.kernel(a), run.kernel(b), alpha)
+    if node.op in ("mul", "div") and (_is_size(run, b, a) or _is_size(run, a, b)):
+        made = replace(made, spread=Spread())
     if a.shape != b.shape:
         return State(made=made)
     return _with_parts(run, node, a, b, alpha, made)
+
+
+def _is_size(run: Run, size: Value, value: Value) -> bool:
+    """Whether a value is a function of the mean of a function of another, as the root mean square that a norm divides by."""
+    mean = run.state(_root(run, size)).mean_of
+    return mean is not None and _root(run, mean[0]) is _root(run, value)
 
 
 def _with_parts(run: Run, node: Node, a: Value, b: Value, alpha: float, made: Kernel) -> State:
