@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import firstlight as fl
+from firstlight.signal.combine import contracted, total
 from firstlight.signal.dual import transformed
-from firstlight.signal.kernel import Kernel, contracted, observed, random, total
+from firstlight.signal.kernel import Kernel, observed, random
 from firstlight.signal.rules.attention import peak, softmax
 
 X = np.random.default_rng(0).normal(size=(4, 5, 6)) + np.random.default_rng(1).normal(size=(4, 1, 6))

@@ -6,11 +6,10 @@ operators do to the numbers is in rules/.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from itertools import combinations, pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,13 +104,6 @@ class Kernel:
             pairs, mean = np.take(pairs, range(1, pairs.shape[axis]), axis).mean(axis), mean.mean(axis)
         return Kernel(_without(self.dims, gone), pairs, mean, self.spread)
 
-    def averaged_pairs(self) -> float:
-        """Return E x², by `pairs` alone."""
-        made = self.pairs
-        for axis in range(made.ndim):
-            made = np.take(made, range(1, made.shape[axis]), axis)
-        return float(made.mean())
-
     def pair_mean(self, axes: Iterable[int], *, keep: bool = False) -> Array:
         """Return `pairs` averaged over all pairs of places on these axes, agreeing ones among them."""
         made = self.pairs
@@ -120,12 +112,16 @@ class Kernel:
             made = np.tensordot(made, atom.counts / atom.size**2, (axis, 0)) if not keep else _dotted(made, axis, atom)
         return np.asarray(made)
 
-    def variances(self) -> Array:
+    def squares(self) -> Array:
         """Return E x² at each place, in the shape of `mean`."""
         made = self.pairs
         for axis in range(made.ndim):
             made = np.take(made, range(1, made.shape[axis]), axis)
-        return np.maximum(made - self.mean**2, 0.0)
+        return made
+
+    def variances(self) -> Array:
+        """Return the variance at each place, in the shape of `mean`."""
+        return np.maximum(self.squares() - self.mean**2, 0.0)
 
     def spread_out(self, values: Array, *, squares: bool = False) -> Array:
         """Return an array in the shape of `mean` in that of `pairs`: 'differ' entries get the mean over places.
@@ -196,7 +192,7 @@ class Kernel:
         have = tuple(atom.size for atom in self.dims[dim])
         if have == wanted:
             return self
-        if not _is_finer(wanted, have):
+        if common_factors([wanted, have]) != wanted:
             return self.merged(dim).cut(dim, sizes) if len(have) > 1 else self
         made, waiting = self, list(wanted)
         dims: list[Atom] = []
@@ -341,35 +337,10 @@ def observed(values: Array, resolved: Iterable[int] = ()) -> Kernel:
     return Kernel(dims, pairs, np.asarray(values.mean(axis=plain, keepdims=True)))
 
 
-def aligned(*kernels: Kernel) -> tuple[list[Kernel], tuple[int, ...]]:
-    """Return kernels broadcast to one shape with the same atoms, so that their arrays go together, and the shape."""
-    shape = np.broadcast_shapes(*(kernel.shape for kernel in kernels))
-    found = [kernel.broadcast(shape) for kernel in kernels]
-    for dim in range(len(shape)):
-        found = _same_atoms(found, dim)
-    return found, shape
-
-
-def _same_atoms(kernels: list[Kernel], dim: int) -> list[Kernel]:
-    sizes = _common([tuple(atom.size for atom in kernel.dims[dim]) for kernel in kernels])
-    kernels = [kernel.merged(dim) if sizes is None else kernel.cut(dim, sizes) for kernel in kernels]
-    for place in range(len(kernels[0].dims[dim])):
-        if any(kernel.dims[dim][place].resolved for kernel in kernels):
-            kernels = [_resolved(kernel, kernel.axes(dim)[place]) for kernel in kernels]
-    return kernels
-
-
-def _resolved(kernel: Kernel, axis: int) -> Kernel:
-    apart = replace(kernel, dims=tuple((atom,) for atom in kernel.atoms)).resolve(axis)
-    atoms = list(apart.atoms)
-    dims = tuple(tuple(atoms.pop(0) for _ in dim) for dim in kernel.dims)
-    return replace(apart, dims=dims)
-
-
-def _common(factors: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
+def common_factors(factors: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
     """Return the coarsest factors that all of these can be cut into, None where their cuts cross.
 
-    >>> _common([(6,), (2, 3)]), _common([(2, 3), (3, 2)])
+    >>> common_factors([(6,), (2, 3)]), common_factors([(2, 3), (3, 2)])
     ((2, 3), None)
     """
     cuts = sorted({math.prod(f[i:]) for f in factors for i in range(len(f) + 1)})
@@ -382,12 +353,8 @@ def _aligned(flat: Kernel, shape: Sequence[int]) -> Kernel:
     """Return a kernel of one dimension whose atoms can be grouped into a shape."""
     sizes = tuple(atom.size for atom in flat.atoms)
     wanted = tuple(size for size in shape if size > 1)
-    common = _common([sizes, wanted])
+    common = common_factors([sizes, wanted])
     return flat.merged(0).cut(0, wanted) if common is None else flat.cut(0, common)
-
-
-def _is_finer(wanted: tuple[int, ...], have: tuple[int, ...]) -> bool:
-    return _common([wanted, have]) == wanted
 
 
 def pair_map(matrix: Array) -> Array:
@@ -405,85 +372,6 @@ def pair_map(matrix: Array) -> Array:
         columns = (matrix.sum(0) ** 2 - squares.sum(0)) / (out * (out - 1))
         made[0, 1:] = columns
         made[0, 0] = (matrix.sum() ** 2 - (totals**2).sum()) / (out * (out - 1)) - columns.sum()
-    return made
-
-
-def contracted(a: Kernel, b: Kernel, letters: tuple[str, str, str]) -> Kernel:
-    """Return the kernel of a product of two independent tensors, summed over the letters that the result lacks.
-
-    letters: a letter a dimension of a, of b and of the result, as einsum has them.
-
-    >>> contracted(random((8, 64), 1.0), random((32, 64), 0.5), ("ni", "oi", "no")).second
-    32.0
-    """
-    first, second, out = letters
-    for letter in dict.fromkeys(first):
-        if letter in second:
-            a, b = _matched(a, b, first.index(letter), second.index(letter))
-    codes: dict[tuple[str, int], int] = {}
-    places = [[codes.setdefault((c, i), len(codes)) for c, dim in zip(word, k.dims, strict=True) for i in range(len(dim))]
-              for k, word in ((a, first), (b, second))]  # fmt: skip
-    home = {c: dim for k, word in ((a, first), (b, second)) for c, dim in zip(word, k.dims, strict=True)}
-    result = [codes[c, i] for c in out for i in range(len(home[c]))]
-    gone = [(c, i) for c in home if c not in out for i in range(len(home[c]))]
-    weights: list[Any] = [part for c, i in gone for part in (home[c][i].counts, [codes[c, i]])]
-    sums: list[Any] = [
-        part
-        for c, i in gone
-        for part in (np.full(home[c][i].places, home[c][i].size / home[c][i].places), [codes[c, i]])
-    ]
-    pairs = _einsum(a.pairs, places[0], b.pairs, places[1], *weights, result)
-    mean = _einsum(_spanned(a), places[0], _spanned(b), places[1], *sums, result)
-    spread = a.spread + b.spread
-    return Kernel(tuple(home[c] for c in out), np.asarray(pairs), np.asarray(mean), spread)
-
-
-def _einsum(*operands: Any) -> Array:
-    """Return what np.einsum does with lists of places, which its types do not know."""
-    made: Array = np.einsum(*operands)
-    return made
-
-
-def _spanned(kernel: Kernel) -> Array:
-    """Return the mean with as many places along each axis as the atom has."""
-    return np.broadcast_to(kernel.mean, tuple(atom.places for atom in kernel.atoms))
-
-
-def _matched(a: Kernel, b: Kernel, i: int, j: int) -> tuple[Kernel, Kernel]:
-    """Return two kernels with the same atoms in a dimension of each."""
-    wanted = _common([tuple(x.size for x in a.dims[i]), tuple(x.size for x in b.dims[j])])
-    a, b = (a.merged(i), b.merged(j)) if wanted is None else (a.cut(i, wanted), b.cut(j, wanted))
-    for place in range(len(a.dims[i])):
-        if a.dims[i][place].resolved or b.dims[j][place].resolved:
-            a, b = _resolved(a, a.axes(i)[place]), _resolved(b, b.axes(j)[place])
-    return a, b
-
-
-def pointwise(combine: Callable[..., Array], *kernels: Kernel, spread: Spread | None = None) -> Kernel:
-    """Return a kernel made of aligned ones: combine gets the pairs of all, then the means of all."""
-    found, _ = aligned(*kernels)
-    dims = found[0].dims
-    pairs = combine(*(kernel.pairs for kernel in found))
-    mean = combine(*(_spanned(kernel) for kernel in found))
-    total = sum((kernel.spread for kernel in kernels), Spread()) if spread is None else spread
-    return Kernel(dims, pairs, mean, total)
-
-
-def product(*kernels: Kernel) -> Kernel:
-    """Return the kernel of the product of independent tensors."""
-    return pointwise(lambda *parts: reduce(np.multiply, parts), *kernels)
-
-
-def total(*kernels: Kernel) -> Kernel:
-    """Return the kernel of the sum of independent tensors."""
-    found, _ = aligned(*kernels)
-    made = found[0]
-    for other in found[1:]:
-        m, n = made.spread_out(_spanned(made)), other.spread_out(_spanned(other))
-        powers = (made.second, other.second)
-        share = powers[0] / (sum(powers) or 1.0)
-        spread = made.spread * share**2 + other.spread * (1 - share) ** 2
-        made = Kernel(made.dims, made.pairs + other.pairs + 2 * m * n, _spanned(made) + _spanned(other), spread)
     return made
 
 

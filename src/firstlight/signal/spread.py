@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from firstlight.signal.combine import product
 from firstlight.signal.dual import Function, fluctuation, linear, transformed
-from firstlight.signal.kernel import Array, Kernel, Spread, product
+from firstlight.signal.kernel import Array, Kernel, Spread
 
 _TINY, _NARROW, _WIDEST = 1e-30, 0.01, 1.0
 _WEIGHTS = (1 / 6, 2 / 3, 1 / 6)  # of the three nodes of Gauss-Hermite quadrature
@@ -102,4 +103,4 @@ def _means(kernel: Kernel) -> tuple[float, float]:
     made = Kernel(
         tuple((atom,) for i, atom in enumerate(kernel.atoms) if i not in units), kernel.pair_mean(units), np.zeros(0)
     )
-    return kernel.common, float(made.averaged_pairs())
+    return kernel.common, float(made.squares().mean())

@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from firstlight.model.graph import Node
-from firstlight.signal.kernel import Array, Atom, Kernel, product
+from firstlight.signal.combine import product
+from firstlight.signal.kernel import Array, Atom, Kernel
 from firstlight.signal.rules.table import RESOLVED, Run, State, backward, forward
 
 _SMALL = 0.02  # variance of scores below which a formula will do

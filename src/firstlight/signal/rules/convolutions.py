@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from firstlight.model.graph import Node, Value
+from firstlight.signal.combine import contracted, total
 from firstlight.signal.dual import transformed
-from firstlight.signal.kernel import Array, Kernel, contracted, pair_map, random, total
+from firstlight.signal.kernel import Array, Kernel, pair_map, random
 from firstlight.signal.rules.products import is_weight
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.table import Run, State, backward, forward

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from firstlight.model.graph import Node, Value
+from firstlight.signal.combine import product, total
 from firstlight.signal.dual import Function, transformed
-from firstlight.signal.kernel import Kernel, Spread, constant, product, random, total
+from firstlight.signal.kernel import Kernel, Spread, constant, random
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.table import Parts, Run, State, argument, backward, forward, with_cross
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from firstlight.model.graph import Node, Value
-from firstlight.signal.kernel import Array, Atom, Kernel, random, total
+from firstlight.signal.combine import total
+from firstlight.signal.kernel import Array, Atom, Kernel, random
 from firstlight.signal.rules.table import Run, State, backward, forward
 
 

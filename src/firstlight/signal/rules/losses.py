@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstlight.signal.kernel import Kernel, observed, pointwise, random, total
+from firstlight.signal.combine import pointwise, total
+from firstlight.signal.kernel import Kernel, observed, random
 from firstlight.signal.rules.attention import softmax, uninformed
 
 

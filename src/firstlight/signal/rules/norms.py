@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from firstlight.model.graph import Node, Value
-from firstlight.signal.kernel import Array, Kernel, Spread, product, total
+from firstlight.signal.combine import product, total
+from firstlight.signal.kernel import Array, Kernel, Spread
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.table import Run, State, backward, forward
 

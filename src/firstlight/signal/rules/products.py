@@ -1,7 +1,8 @@
 """Rules for matrix products: with weights, which are drawn anew, and of two signals."""
 
 from firstlight.model.graph import Node, Value
-from firstlight.signal.kernel import Kernel, contracted, total
+from firstlight.signal.combine import contracted, total
+from firstlight.signal.kernel import Kernel
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.table import Run, State, backward, forward
 from firstlight.signal.spread import drawn

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from firstlight.model.graph import Node, Value
+from firstlight.signal.combine import aligned, total
 from firstlight.signal.dual import Function, mean_slope
-from firstlight.signal.kernel import Array, Kernel, aligned, observed, total
+from firstlight.signal.kernel import Array, Kernel, observed
 from firstlight.signal.spread import after, through
 
 Parts = dict[int, float]

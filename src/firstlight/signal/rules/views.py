@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from firstlight.model.graph import Node, Value
-from firstlight.signal.kernel import Array, Atom, Kernel, total
+from firstlight.signal.combine import total
+from firstlight.signal.kernel import Array, Atom, Kernel
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.table import Run, State, argument, axis, backward, forward
 
