@@ -1,0 +1,259 @@
+"""The zoo: many small networks, each trained from several starts over one grid of learning rates; which start is best.
+
+    python benchmarks/zoo.py --out zoo.jsonl            # every row, method and seed; what is in the file is not run again
+    python benchmarks/zoo.py --out zoo.jsonl --summary  # docs/zoo.md from what is there
+
+The networks are in zoo_rows.py, what is made of the results in zoo_page.py. The runs of a row are trained side by side, by
+torch.func over stacked parameters, where its layers can be; each run's numbers are its own.
+"""
+
+import argparse
+import copy
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from zoo_models import CONTEXT, VOCABULARY
+from zoo_page import write
+from zoo_rows import Row, held_out, rows
+
+import firstlight as fl
+from firstlight.race import task
+
+METHODS = ("torch-default", "xavier", "he", "orthogonal", "lsuv", "auto")
+GRID = (*(("sgd", lr) for lr in (1e-3, 1e-2, 1e-1)), *(("adam", lr) for lr in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)))
+STEPS, EVALUATED = 100, 256
+EQUAL, TRAINED, NEAR, CLEAR = (
+    0.05,
+    0.7,
+    1.05,
+    0.9,
+)  # losses that count as 0; shares of chance and of the best other loss
+
+Batch = tuple[Tensor, Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@lru_cache(maxsize=1)
+def _digits() -> Batch:
+    return task("digits").train
+
+
+@lru_cache(maxsize=1)
+def text() -> Tensor:
+    """Return the text as numbers below VOCABULARY: its commonest bytes by rank, all others as the last."""
+    from pydoc_data.topics import topics
+
+    data = torch.tensor(list("\n".join(topics[name] for name in sorted(topics)).encode()))
+    counts = torch.bincount(data, minlength=256)
+    rank = torch.empty(256, dtype=torch.long)
+    rank[counts.argsort(descending=True, stable=True)] = torch.arange(256)
+    return rank[data].clamp(max=VOCABULARY - 1)
+
+
+def batch(row: Row, count: int, generator: torch.Generator) -> Batch:
+    """Return `count` examples of a row's data."""
+    if row.data in ("digits", "picture"):
+        inputs, labels = _digits()
+        chosen = torch.randint(len(labels), (count,), generator=generator)
+        return inputs[chosen], (labels[chosen] if row.data == "digits" else inputs[chosen].flatten(1))
+    tokens = text()
+    start = torch.randint(len(tokens) - CONTEXT - 1, (count, 1), generator=generator)
+    window = tokens[start + torch.arange(CONTEXT + 1)]
+    return window[:, :-1], (window[:, -1] if row.data == "next" else window[:, 1:])
+
+
+def loss_of(row: Row) -> Loss:
+    """Return the loss: squared error for pictures, else cross-entropy over the last axis."""
+    if row.data == "picture":
+        return F.mse_loss
+    return lambda output, target: F.cross_entropy(output.flatten(0, -2), target.flatten())
+
+
+def chance(row: Row) -> float:
+    """Return the loss of knowing nothing of the example: every class alike, or the mean picture."""
+    if row.data == "picture":
+        return float(_digits()[0].flatten(1).var(0, correction=0).mean())
+    return math.log(10 if row.data == "digits" else VOCABULARY)
+
+
+def started(row: Row, method: str, seed: int) -> tuple[nn.Module, float]:
+    """Return the network as a method starts it, and the seconds that took."""
+    torch.manual_seed(seed)
+    model = row.make()
+    example = batch(row, 256, torch.Generator().manual_seed(10_000 + seed))[0]
+    begun = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fl.initialize(model, method, seed=seed, example=example)
+    return model, time.perf_counter() - begun
+
+
+def train_stacked(row: Row, models: Sequence[nn.Module], grid: Sequence[tuple[str, float]], seed: int) -> list[float]:
+    """Train each model with each entry of the grid, all side by side; return the losses, model by model."""
+    base = copy.deepcopy(models[0]).to("meta")
+    ordered = sorted(range(len(grid)), key=lambda i: grid[i][0])  # adam first
+    split = len(models) * sum(name == "adam" for name, _ in grid)
+    pairs = [(m, i) for i in ordered for m in range(len(models))]
+    states = [dict(model.named_parameters()) for model in models]
+    stacked = {name: torch.stack([states[m][name].detach() for m, _ in pairs]).requires_grad_() for name in states[0]}
+    held = [dict(model.named_buffers()) for model in models]
+    buffers = {name: torch.stack([held[m][name] for m, _ in pairs]) for name in held[0]}
+    rates = torch.tensor([grid[i][1] for _, i in pairs])
+    loss = loss_of(row)
+
+    def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return loss(torch.func.functional_call(base, (parameters, buffers), (x,)), y)
+
+    every = torch.func.vmap(one, in_dims=(0, 0, None, None), randomness="same")
+    update = _Update(list(stacked.values()), rates, split)
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(STEPS):
+        x, y = batch(row, row.batch, generator)
+        grads = torch.autograd.grad(every(stacked, buffers, x, y).sum(), list(stacked.values()), allow_unused=True)
+        update(step + 1, grads)
+    x, y = batch(row, EVALUATED, torch.Generator().manual_seed(20_000))
+    with torch.no_grad():
+        final = sum(every(stacked, buffers, a, b) for a, b in zip(x.split(128), y.split(128), strict=True)) / (
+            EVALUATED / 128
+        )
+    found = {pair: float(value) for pair, value in zip(pairs, final, strict=True)}
+    return [found[m, i] for m in range(len(models)) for i in range(len(grid))]
+
+
+class _Update:
+    """Adam for the runs before `split`, SGD with momentum 0.9 for those after it, each run with its own rate."""
+
+    def __init__(self, parameters: Sequence[Tensor], rates: Tensor, split: int) -> None:
+        self.parameters, self.split = parameters, split
+        self.rates = [rates.reshape(-1, *[1] * (p.ndim - 1)) for p in parameters]
+        self.first = [torch.zeros_like(p) for p in parameters]
+        self.second = [torch.zeros_like(p[:split]) for p in parameters]
+
+    @torch.no_grad()
+    def __call__(self, step: int, grads: Sequence[Tensor | None]) -> None:
+        n = self.split
+        for p, rate, m, v, g in zip(self.parameters, self.rates, self.first, self.second, grads, strict=True):
+            if g is None:
+                continue
+            m[:n].mul_(0.9).add_(g[:n], alpha=0.1)
+            v.mul_(0.999).addcmul_(g[:n], g[:n], value=0.001)
+            m[n:].mul_(0.9).add_(g[n:])
+            root = (v / (1 - 0.999**step)).sqrt_().add_(1e-8)
+            p[:n].sub_(rate[:n] * (m[:n] / (1 - 0.9**step)) / root)
+            p[n:].sub_(rate[n:] * m[n:])
+
+
+def train_each(row: Row, models: Sequence[nn.Module], grid: Sequence[tuple[str, float]], seed: int) -> list[float]:
+    """Train one run after another: for layers that torch.func cannot stack."""
+    found = []
+    loss = loss_of(row)
+    for model in models:
+        for name, rate in grid:
+            net = copy.deepcopy(model)
+            parameters = list(net.parameters())
+            optimizer: torch.optim.Optimizer = (
+                torch.optim.Adam(parameters, rate)
+                if name == "adam"
+                else torch.optim.SGD(parameters, rate, momentum=0.9)
+            )
+            generator = torch.Generator().manual_seed(seed)
+            for _ in range(STEPS):
+                x, y = batch(row, row.batch, generator)
+                optimizer.zero_grad()
+                value = loss(net(x), y)
+                if not torch.isfinite(value):
+                    break
+                value.backward()
+                optimizer.step()
+            x, y = batch(row, EVALUATED, torch.Generator().manual_seed(20_000))
+            with torch.no_grad():
+                found.append(float(loss(net(x), y)))
+    return found
+
+
+def step_seconds(row: Row, model: nn.Module) -> float:
+    """Return the seconds of one training step with Adam, the least of five."""
+    net = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-4)
+    x, y = batch(row, row.batch, torch.Generator().manual_seed(0))
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        optimizer.zero_grad()
+        loss_of(row)(net(x), y).backward()
+        optimizer.step()
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def run(row: Row, methods: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:
+    """Yield a record for each method: the loss for each entry of the grid, infinite where the start or training failed."""
+    models: list[nn.Module] = []
+    records: list[dict[str, Any]] = []
+    for method in methods:
+        record: dict[str, Any] = {"row": row.name, "kind": row.kind, "method": method, "seed": seed, "losses": None}
+        record["chance"] = chance(row)
+        try:
+            model, record["plan_seconds"] = started(row, method, seed)
+            models.append(model)
+            if method == "auto":
+                record["step_seconds"] = step_seconds(row, model)
+        except fl.errors.FirstlightError as error:
+            record["refused"] = str(error)[:200]
+        records.append(record)
+    losses = (train_each if row.loop else train_stacked)(row, models, GRID, seed) if models else []
+    for record in records:
+        if "refused" not in record:
+            record["losses"], losses = losses[: len(GRID)], losses[len(GRID) :]
+        yield record
+
+
+def best(record: dict[str, Any]) -> float:
+    """Return the least loss of a record, infinite where there is none."""
+    found = [loss for loss in record["losses"] or () if loss is not None and math.isfinite(loss)]
+    return min(found, default=math.inf)
+
+
+def main() -> None:
+    """Run what is missing in the file, or write the summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("zoo.jsonl"))
+    parser.add_argument("--rows", default="", help="words; rows whose name holds one of them")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--held-out", action="store_true", help="the rows that were held out, too")
+    parser.add_argument("--summary", action="store_true", help="write docs/zoo.md from the file")
+    args = parser.parse_args()
+    done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    if args.summary:
+        write(done, best)
+        return
+    known = {(r["row"], r["method"], r["seed"]) for r in done}
+    words = [word for word in args.rows.split(",") if word]
+    chosen = [*rows(), *(held_out() if args.held_out else ())]
+    for seed in range(args.seeds):
+        for row in chosen:
+            if words and not any(word in row.name for word in words):
+                continue
+            missing = [m for m in args.methods.split(",") if (row.name, m, seed) not in known]
+            begun = time.perf_counter()
+            for record in run(row, missing, seed) if missing else ():
+                with args.out.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+                print(f"{row.name} {record['method']} {seed}: {best(record):.4f}", flush=True)
+            if missing:
+                print(f"  {time.perf_counter() - begun:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
