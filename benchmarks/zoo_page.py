@@ -124,5 +124,6 @@ _TAIL = """## Beyond the zoo
   bytes are masked, gains nothing: 3.1 after 196, over 250 and 220 steps from its own start, 196, over 250 and 240 under `auto`.
 
 What is known not to be best: SELU and CELU chains, for which LSUV's plain orthogonal weights do better than centred ones; a
-mixture of ten layers of experts without skips, which `auto` did not train when it was tried (loss 2.1 to 2.3); two-layer LSTMs on few steps, where Xavier and He are ahead;
+mixture of ten layers of experts without skips, which `auto` did not train when it was tried (loss 2.1 to 2.3); two-layer
+LSTMs, where Xavier and He are ahead;
 plain networks over text, which stay just above 0.7 of chance from every start."""
