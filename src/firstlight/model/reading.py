@@ -9,6 +9,7 @@ from firstlight.model.consumption import Consumption
 from firstlight.model.graph import Graph, Node, Value
 from firstlight.model.links import links
 from firstlight.model.neighbours import Activations
+from firstlight.model.parametrized import COMPUTED, DIRECTION
 from firstlight.model.parts import Parts, Piece
 from firstlight.model.products import Geometry
 from firstlight.model.tensors import Link, Slice
@@ -290,9 +291,9 @@ def _note(use: Consumption) -> str:
     """Return words on a weight that is computed from the parameter."""
     ops = set(use.root.ops)
     if any("weight_norm" in op for op in ops):
-        return "direction of a weight-normalised weight, the norms of its rows are a parameter of their own"
+        return DIRECTION
     if ops - {"mul", "div", "expand", "add"} or "div" in ops:
-        return "the weight is computed from it by a parametrization, which sets the scale itself"
+        return COMPUTED
     return ""
 
 

@@ -18,6 +18,7 @@ from firstlight.model.follow import Followed, follow
 from firstlight.model.layers import Use, describe
 from firstlight.model.names import is_state
 from firstlight.model.order import Place, places
+from firstlight.model.parametrized import underlying
 from firstlight.model.shards import class_name, held_by_this_process
 from firstlight.model.tensors import Slice, TensorInfo
 
@@ -79,7 +80,7 @@ def read(model: nn.Module, example: Any = None, *, run: bool = True) -> tuple[Te
     """
     found = entries(model)
     _refuse_lazy(found)
-    uses = [_use(entry) for entry in found]
+    uses = [_use(model, entry) for entry in found]
     layers = {id(e.module) for e, use in zip(found, uses, strict=True) if use.is_weight}
     where = places(model, layers)
     infos = [_info(entry, use, where.get(id(entry.module))) for entry, use in zip(found, uses, strict=True)]
@@ -158,8 +159,12 @@ def _slices(info: TensorInfo, seen: tuple[Slice, ...]) -> tuple[Slice, ...]:
     return info.slices if named == {(part.start, part.stop, part.axis) for part in seen} else seen
 
 
-def _use(entry: Entry) -> Use:
+def _use(model: nn.Module, entry: Entry) -> Use:
     """Return what a tensor is for, by the first of its owners whose type or names say it."""
+    if not entry.is_buffer:
+        computed = underlying(model, entry.module, entry.owner, entry.local, entry.tensor)
+        if computed is not None:
+            return computed
     own = describe(entry.module, entry.owner, entry.local, entry.tensor, is_buffer=entry.is_buffer)
     for (module, owner), name in zip(entry.others, entry.names[1:], strict=False):
         if own.found_by != "guess":
@@ -223,4 +228,6 @@ def _info(entry: Entry, use: Use, place: Place | None) -> TensorInfo:
         padding_idx=use.padding_idx,
         layout=use.layout,
         part=use.part,
+        scale_of=use.scale_of,
+        note=use.note,
     )

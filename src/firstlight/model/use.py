@@ -21,6 +21,8 @@ class Use:
     kind: str = ""
     layout: str = ""
     part: str = ""
+    scale_of: str = ""
+    note: str = ""
 
     @property
     def is_weight(self) -> bool:

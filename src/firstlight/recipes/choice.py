@@ -58,7 +58,11 @@ class Context:
 
     def weight_of(self, info: TensorInfo) -> TensorInfo | None:
         """Return the first weight of the module that owns `info`: the one its bias belongs to."""
-        return next((i for i in self._by_owner[info.owner] if i.role in WEIGHTS), None)
+        computed = f"{info.owner}.parametrizations.weight".lstrip(
+            "."
+        )  # where torch keeps what a weight is computed from
+        near = (i for owner in (info.owner, computed) for i in self._by_owner.get(owner, ()))
+        return next((i for i in near if i.role in WEIGHTS), None)
 
     def weight_at(self, depth: int) -> TensorInfo | None:
         """Return the first weight of the layer at this depth, or None."""
