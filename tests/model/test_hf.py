@@ -264,3 +264,40 @@ def test_heads_of_gpt_neox_that_interleave_are_slices() -> None:
 def test_sinks_of_attention_are_no_weights() -> None:
     roles = {info.role for name, info in infos("gpt_oss").items() if name.endswith("sinks")}
     assert roles == {"token"}
+
+
+def test_the_relative_positions_of_deberta_are_followed() -> None:
+    config = transformers.DebertaV2Config(
+        **SMALL, relative_attention=True, position_biased_input=False, pos_att_type=["p2c", "c2p"]
+    )
+    with torch.device("meta"):
+        infos = read(transformers.DebertaV2Model(config))
+    assert {info.found_by for info in infos if not info.is_buffer} == {"graph"}
+
+
+def test_the_fused_heads_of_falcon_are_slices_group_by_group() -> None:
+    """Two groups, each of two queries, a key and a value of eight numbers."""
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 50}
+    with torch.device("meta"):
+        model = transformers.FalconForCausalLM(
+            transformers.FalconConfig(num_kv_heads=2, new_decoder_architecture=True, **size)
+        )
+    fused = next(info for info in read(model) if info.name.endswith("query_key_value.weight"))
+    assert [(part.part, part.stop - part.start) for part in fused.slices] == [
+        ("query", 16),
+        ("key", 8),
+        ("value", 8),
+    ] * 2
+
+
+def test_weights_that_a_made_up_input_does_not_reach_are_told() -> None:
+    vision = {key: value for key, value in SMALL.items() if key != "vocab_size"} | {"image_size": 28, "patch_size": 14}
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**vision), text_config=transformers.LlamaConfig(**SMALL),
+        image_token_index=49,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = transformers.LlavaForConditionalGeneration(config)
+    with pytest.warns(UserWarning, match=r"does not reach \d+ weights, 'model.vision_tower.*Give example=batch"):
+        infos = read(model)
+    assert {info.found_by for info in infos if "vision_tower" in info.name and not info.is_buffer} == {"module"}

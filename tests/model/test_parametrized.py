@@ -39,7 +39,7 @@ def test_a_weight_norm_gives_the_effective_weight_the_stated_std(kind: str) -> N
     made.apply(after(layer), seed=0)
     weight = layer.get_parameter("parametrizations.weight.original1")
     wanted = (2 / weight[0].numel()) ** 0.5
-    effective = layer.weight.detach().flatten(1)  # type: ignore[union-attr,operator]  # torch's modules type it loosely
+    effective = layer.weight.detach().flatten(1)
     rms = effective.square().mean(1).sqrt()
     assert rms.tolist() == pytest.approx([wanted] * 40, rel=1e-5)
     row = made["0.parametrizations.weight.original1"]
@@ -56,7 +56,7 @@ def test_the_older_hooks_are_read_too() -> None:
     layer(torch.zeros(1, 30, 3))  # the hook computes the weight before each call
     rms = layer.weight.detach().flatten(1).square().mean(1).sqrt()
     assert rms.tolist() == pytest.approx([90**-0.5] * 40, rel=1e-5)
-    pruned = prune.random_unstructured(nn.Linear(300, 40), "weight", 0.5)
+    pruned = prune.random_unstructured(nn.Linear(300, 40), "weight", 0.5)  # type: ignore[no-untyped-call]  # torch's
     assert {i.name: i.role for i in read(after(pruned))}["0.weight_orig"] == "weight"
 
 

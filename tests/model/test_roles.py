@@ -198,8 +198,17 @@ def test_the_meta_device_is_read_as_any_other() -> None:
     assert [info.role for info in read(model)] == [info.role for info in read(Everything())]
 
 
-def test_the_parts_of_a_computed_weight_are_not_guessed() -> None:
-    model = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+class Diagonal(nn.Module):
+    def forward(self, w: torch.Tensor) -> torch.Tensor:
+        return torch.diag(w)
+
+    def right_inverse(self, w: torch.Tensor) -> torch.Tensor:
+        return w.diag().clone()
+
+
+def test_a_parameter_of_another_shape_than_the_weight_it_makes_is_not_guessed() -> None:
+    model = nn.Linear(4, 4)
+    nn.utils.parametrize.register_parametrization(model, "weight", Diagonal(), unsafe=True)
     assert {info.role for info in read(model)} == {"bias", "unknown"}
 
 

@@ -1,4 +1,7 @@
-"""Shards: which indices each process holds, as torch cuts them, and that their values are those of the whole."""
+"""Shards: which indices each process holds, as torch cuts them, that their values are those of the whole, and their roles."""
+
+import subprocess
+import sys
 
 import torch
 from hypothesis import given, settings
@@ -45,3 +48,34 @@ def test_a_plain_tensor_is_held_whole() -> None:
         (box,) = boxes(torch.empty(shape))
         assert box.shape == shape
         assert box.view(torch.ones(shape)).shape == torch.Size(shape)
+
+
+_WRAPPED = """
+import warnings
+warnings.simplefilter("ignore")  # torch's own, as it loads
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from firstlight.model.roles import read
+from firstlight.model.targets import load
+
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+mesh = dist.init_device_mesh("cpu", (1,))
+model, example = load("gpt:depth=5,width=32").build(), torch.zeros(2, 4, dtype=torch.long)
+plain = read(model, example)
+for block in model.blocks:
+    fully_shard(block, mesh=mesh)
+fully_shard(model, mesh=mesh)
+warnings.simplefilter("error")
+assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+assert read(model, example) == plain, "the roles of a model after fully_shard differ"
+assert {info.found_by for info in plain} == {"graph"}
+print("same roles")
+dist.destroy_process_group()
+"""
+
+
+def test_a_model_after_fully_shard_is_read_from_its_operators_as_it_was_before() -> None:
+    done = subprocess.run([sys.executable, "-c", _WRAPPED], capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split("\n")[0] == "same roles", done.stderr

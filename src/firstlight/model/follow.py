@@ -19,6 +19,7 @@ from firstlight.model.known import NeedsValuesError
 from firstlight.model.nested import tensors
 from firstlight.model.reading import Reading, Seen
 from firstlight.model.replica import KEPT, CopyError, Run, replica
+from firstlight.model.shards import class_name, is_sharded
 from firstlight.model.tensors import Branch
 
 _MOST = 100_000_000  # parameters of a model that is copied with its values
@@ -112,7 +113,8 @@ def _failed(model: nn.Module, example: Any, error: Exception) -> tuple[Reading, 
     """Try with values where there are any; else raise for an example that does not fit; None where values are missing."""
     given = list(tensors(arguments(example)))
     parameters = list(model.parameters())
-    valued = not isinstance(error, CopyError) and all(tensor.device.type != "meta" for tensor in (*given, *parameters))
+    there = all(tensor.device.type != "meta" and not is_sharded(tensor) for tensor in (*given, *parameters))
+    valued = there and not isinstance(error, CopyError)
     if valued and sum(p.numel() for p in parameters) <= _MOST:
         try:
             copy, _ = replica(model, shrink=False, meta=False)
@@ -129,7 +131,7 @@ def _failed(model: nn.Module, example: Any, error: Exception) -> tuple[Reading, 
 
 def _unfit(model: nn.Module, example: Any, error: Exception) -> PlanError:
     return PlanError(
-        f"{type(model).__name__} does not run on the example ({_words(example)}): {_message(error)}. Give an example that "
+        f"{class_name(model)} does not run on the example ({_words(example)}): {_message(error)}. Give an example that "
         "its forward takes, or none to go by module types. No parameter was changed."
     )
 
@@ -141,7 +143,7 @@ def _message(error: Exception) -> str:
 def _without(model: nn.Module, message: str) -> None:
     """Warn that roles are read without the operators."""
     warnings.warn(
-        f"{type(model).__name__} cannot be followed without values ({message}): roles are from module types and names.",
+        f"{class_name(model)} cannot be followed without values ({message}): roles are from module types and names.",
         stacklevel=7,
     )
 

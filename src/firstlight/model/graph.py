@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from firstlight.model.known import Known, written_by
+from firstlight.model.known import Known, ListedIndices, written_by
 from firstlight.model.nested import mapped, tensors
 
 Source = Literal["", "parameter", "buffer", "input"]
@@ -96,7 +96,14 @@ def record(
             recorder.value(tensor, source="parameter" if source == "parameter" else "buffer", name=name)
     for tensor in tensors((args, kwargs)):
         recorder.value(tensor, source="input")
-    with torch.no_grad(), _slow_attention(), _owners(model, recorder), within(recorder.value), recorder:
+    with (
+        torch.no_grad(),
+        _slow_attention(),
+        _owners(model, recorder),
+        within(recorder.value),
+        ListedIndices(),
+        recorder,
+    ):
         output = model(*args, **kwargs)
     named_values = {value.name: value for value in recorder.values if value.name}
     returned = [recorder.value(tensor) for tensor in tensors(output)]
@@ -148,6 +155,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
 
         held_args, held_kwargs = mapped(tuple(args), Tensor, seen), mapped(dict(kwargs), Tensor, seen)
         output = self.known.run(func, args, kwargs)
+        func, held_args = self._range_as_slice(func, args, held_args)
         name = func._schema.name.removeprefix("aten::")
         written = written_by(func, args, kwargs)
         node = self._add(name.rstrip("_") if written else name, func, held_args, held_kwargs, tuple(inputs))
@@ -157,6 +165,28 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
         for tensor in written:
             self._writes.setdefault(_memory(tensor), []).append((tensor, self._value_of[id(tensor)]))
         return output
+
+    def _range_as_slice(self, func: Any, args: Any, held: Any) -> tuple[Any, Any]:
+        """Return what is to be written down: a slice where indices along a later axis are known and follow one another."""
+        if func is not torch.ops.aten.index.Tensor:
+            return func, held
+        given = [(axis, index) for axis, index in enumerate(args[1]) if index is not None]
+        axis, index = given[0]
+        value = self.known.value(index)
+        if (
+            len(given) != 1
+            or axis == 0
+            or value is None
+            or value.ndim != 1
+            or value.dtype != torch.int64
+            or not len(value)
+        ):
+            return func, held
+        size = args[0].shape[axis]
+        numbers = [int(number) % size for number in value]
+        if numbers != list(range(numbers[0], numbers[-1] + 1)):
+            return func, held
+        return torch.ops.aten.slice.Tensor, (held[0], axis, numbers[0], numbers[-1] + 1)
 
     def _add(self, op: str, func: Any, args: Any, kwargs: Any, inputs: tuple[Value, ...]) -> Node:
         node = Node(len(self.nodes), op, func, args, kwargs, inputs, self.owners[-1][0])

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from firstlight.model.nested import mapped, tensors
 
@@ -31,9 +32,9 @@ class Known:
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator; where it needs values that are known, with them. What it raises otherwise passes through."""
         given = list(tensors((args, kwargs)))
-        known = all(self._value(tensor) is not None for tensor in given)
+        known = all(self.value(tensor) is not None for tensor in given)
         if func is torch.ops.aten._local_scalar_dense.default:
-            value = self._value(given[0])
+            value = self.value(given[0])
             if value is None:
                 raise NeedsValuesError("forward looks at a value, and tensors on the meta device have none")
             return func(value)
@@ -57,7 +58,7 @@ class Known:
 
     def _compute(self, func: Any, args: Any, kwargs: Any) -> Any:
         where = {key: torch.device("cpu") if key == "device" else value for key, value in kwargs.items()}
-        changed = mapped((tuple(args), where), Tensor, self._value)
+        changed = mapped((tuple(args), where), Tensor, self.value)
         return func(*changed[0], **changed[1])
 
     def _note_all(self, output: Any, made: Any) -> None:
@@ -70,7 +71,8 @@ class Known:
             self._values[id(bare)] = value
             self._alive.append(bare)
 
-    def _value(self, tensor: Tensor) -> Tensor | None:
+    def value(self, tensor: Tensor) -> Tensor | None:
+        """Return a tensor with its values, None where they are not known."""
         return self._values.get(id(tensor)) if tensor.device.type == "meta" else tensor
 
     def _forget(self, written: Tensor) -> None:
@@ -79,6 +81,21 @@ class Known:
         if value is not None:
             memory = value.untyped_storage().data_ptr()
             self._values = {k: v for k, v in self._values.items() if v.untyped_storage().data_ptr() != memory}
+
+
+class ListedIndices(TorchFunctionMode):
+    """Makes a tensor of each list of indices, as in x[:, [0, -1]]: torch would put it on x's device itself, values unseen."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__getitem__:
+            index = args[1]
+            args = (args[0], tuple(map(_listed, index)) if isinstance(index, tuple) else _listed(index))
+        return func(*args, **(kwargs or {}))
+
+
+def _listed(index: Any) -> Any:
+    numbers = isinstance(index, list) and bool(index) and all(type(number) is int for number in index)
+    return torch.tensor(index, device="cpu") if numbers else index
 
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:

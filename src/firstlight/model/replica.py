@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from firstlight.model.shards import copy_plainly
+
 KEPT = 3  # of a run of equal blocks: the first, one in the middle, the last
 
 _PLACE = re.compile(r"(idx|index|_id|number|layer|depth|drop)", re.IGNORECASE)  # attributes that may differ by place
@@ -48,6 +50,7 @@ def replica(model: nn.Module, *, shrink: bool, meta: bool = True) -> tuple[nn.Mo
         for index in range(run.start + KEPT, run.start + run.count):
             memo[id(_children(modules[run.owner])[index])] = nn.Identity()
     try:
+        copy_plainly(model, memo)
         made = copy.deepcopy(model, memo)
     except Exception as error:  # whatever a module's own attributes raise, such as locks or sharding
         raise CopyError(f"it cannot be copied: {' '.join(str(error).split()) or type(error).__name__}") from error

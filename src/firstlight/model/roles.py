@@ -5,6 +5,7 @@ run, they come from the types of modules (layers.py) and names (names.py), and n
 follows, from the order in which modules are defined (order.py).
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -88,7 +89,20 @@ def read(model: nn.Module, example: Any = None, *, run: bool = True) -> tuple[Te
     followed = follow(model, example) if run else None
     if followed is not None:
         infos = [_by_graph(entry, info, followed) for entry, info in zip(found, infos, strict=True)]
+        _tell_unreached(model, infos, followed)
     return tuple(_fixed(found, infos))
+
+
+def _tell_unreached(model: nn.Module, infos: list[TensorInfo], followed: Followed) -> None:
+    """Warn of weights that an input made up for the model does not reach: a picture it has no place for, say."""
+    weights = ("weight", "output-weight", "recurrent-weight")
+    missed = [info.name for info in infos if info.name in followed.unread and info.role in weights]
+    if missed and not followed.certain:
+        warnings.warn(
+            f"{class_name(model)}: the input made up from its config does not reach {len(missed)} weights, '{missed[0]}' "
+            "first: their roles are from module types and names. Give example=batch, an input that does.",
+            stacklevel=4,
+        )
 
 
 def _fixed(found: list[Entry], infos: list[TensorInfo]) -> list[TensorInfo]:

@@ -4,6 +4,7 @@ A region of a tensor is a list of boxes: where a box stands in the memory of its
 shape. A plain tensor is held whole, as one box.
 """
 
+import copy
 import itertools
 import sys
 from collections.abc import Sequence
@@ -55,6 +56,36 @@ def class_name(module: nn.Module) -> str:
     """Return the name of a module's class; fully_shard puts a class of its own, 'FSDP…', before it."""
     names = [base.__name__ for base in type(module).__mro__]
     return names[names.index("FSDPModule") + 1] if "FSDPModule" in names else names[0]
+
+
+def copy_plainly(model: nn.Module, memo: dict[int, Any]) -> None:
+    """Note for copy.deepcopy the modules that fully_shard has changed, which refuse to be copied, as ones of their own class.
+
+    Hooks and states of torch.distributed do not come along. What the memo has already stays as it is.
+    """
+    modules = list(model.modules())
+    for module in modules:
+        memo.update({id(value): None for key, value in vars(module).items() if key.startswith("__composable_api")})
+    for module in reversed(modules):  # the inner ones first, so that the outer find them done
+        bases = type(module).__mro__
+        names = [base.__name__ for base in bases]
+        if "FSDPModule" not in names or id(module) in memo:
+            continue
+        made: nn.Module = object.__new__(bases[names.index("FSDPModule") + 1])
+        memo[id(module)] = made
+        own = vars(module).items()
+        kept = {key: _without_distributed(value) if key.endswith("_hooks") else value for key, value in own}
+        vars(made).update(copy.deepcopy(kept, memo))
+
+
+def _without_distributed(hooks: Any) -> Any:
+    mine = {key: hook for key, hook in hooks.items() if not str(_home(hook)).startswith("torch.distributed")}
+    return type(hooks)(mine)
+
+
+def _home(hook: Any) -> Any:
+    bare = getattr(hook, "func", hook)  # of a functools.partial
+    return getattr(bare, "__module__", None) or type(bare).__module__
 
 
 def held_by_this_process(tensor: torch.Tensor) -> torch.Tensor:
