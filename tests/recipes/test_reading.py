@@ -46,6 +46,13 @@ def test_without_an_example_the_branches_are_asked_for() -> None:
         plan(load("gpt").build(), "gpt2")
 
 
+@pytest.mark.parametrize("recipe", ["gpt2", "rezero", "lora", "mimetic", "t-fixup"])
+def test_once_an_example_was_given_none_is_asked_for(recipe: str) -> None:
+    with pytest.raises(RecipeError, match="does not fit this model") as caught:
+        plan(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), recipe, example=torch.zeros(2, 8))
+    assert "give example" not in str(caught.value)
+
+
 @pytest.fixture(scope="module")
 def gpt2() -> nn.Module:
     """Return the smallest GPT-2 that was released, without memory."""

@@ -5,6 +5,7 @@ import math
 from firstlight.init.registry import shares
 from firstlight.model.spec import Option
 from firstlight.model.tensors import TensorInfo
+from firstlight.recipes import branches
 from firstlight.recipes.choice import Choice, Context, constant, keep
 from firstlight.recipes.recipe import Unfit, parse, register
 
@@ -64,10 +65,10 @@ def output_prior(info: TensorInfo, context: Context, *, frequencies: str, base: 
 def _lora_fits(context: Context, **_: object) -> str | None:
     if any(info.part == "low-rank-out" for info in context.infos):
         return None
-    return (
-        "it has no low-rank pair of weights beside a frozen one. They are read from the operators: give example=batch, if it "
-        "was not given."
-    )
+    words = "it has no low-rank pair of weights beside a frozen one."
+    if branches.operators_read(context):
+        return f"{words} Add adapters to it first."
+    return f"{words} They are read from the operators: give example=batch."
 
 
 @register(

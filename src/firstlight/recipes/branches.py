@@ -17,9 +17,20 @@ def no_branches(context: Context) -> str | None:
     if any(info.branch is not None for info in context.infos):
         return None
     return (
-        "none of its weights is known to stand in a residual branch. Branches are read from the operators of a forward "
-        "pass: give example=batch; a network without skip connections needs another recipe."
+        f"none of its weights is known to stand in a residual branch. {_look(context, 'Branches')}; a network without skip "
+        "connections needs another recipe."
     )
+
+
+def operators_read(context: Context) -> bool:
+    """Whether an example has shown the operators already, so that giving one would show no more."""
+    return any(info.found_by == "graph" for info in context.infos)
+
+
+def _look(context: Context, what: str) -> str:
+    if operators_read(context):
+        return f"{what} are read from the operators of a forward pass, and those of the example show none"
+    return f"{what} are read from the operators of a forward pass: give example=batch"
 
 
 def norms(context: Context) -> str | None:
@@ -67,8 +78,8 @@ def no_parts(context: Context) -> str | None:
         if info.part in VALUES or any(part.part in VALUES for part in info.slices):
             return None
     return (
-        "none of its weights is known to be a part of attention. Parts are read from the operators of a forward pass: give "
-        "example=batch; a model without attention needs another recipe."
+        f"none of its weights is known to be a part of attention. {_look(context, 'Parts')}; a model without attention needs "
+        "another recipe."
     )
 
 

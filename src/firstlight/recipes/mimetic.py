@@ -5,7 +5,7 @@ from itertools import takewhile
 from firstlight.init.patterns import mimetic_std
 from firstlight.model.spec import Option
 from firstlight.model.tensors import Slice, TensorInfo
-from firstlight.recipes.branches import no_parts, parts_of
+from firstlight.recipes.branches import no_parts, operators_read, parts_of
 from firstlight.recipes.choice import WEIGHTS, Choice, Context, Number
 from firstlight.recipes.recipe import Unfit, register
 from firstlight.recipes.scaled import before
@@ -17,10 +17,9 @@ _PAIRED = ("query", "key", "value", "attention-out")
 def _fits(context: Context, *, heads: int | None, **_: object) -> str | None:
     seen = any(info.head_width for info in context.infos)
     if heads is None and not seen and no_parts(context) is None:
-        return (
-            "the number of heads is read from the operators of a forward pass, and none shows it: give example=batch, or "
-            "say it: mimetic:heads=4."
-        )
+        give = "" if operators_read(context) else "give example=batch, or "
+        words = "the number of heads is read from the operators of a forward pass, and none shows it"
+        return f"{words}: {give}say it: mimetic:heads=4."
     return no_parts(context)
 
 

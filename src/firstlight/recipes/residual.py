@@ -53,9 +53,10 @@ def _gates(context: Context) -> list[TensorInfo]:
 def _no_gates(context: Context) -> str | None:
     if _gates(context):
         return None
+    found = "" if branches.operators_read(context) else ", and give example=batch, by which it is found"
     return (
-        "it has no learned multiplier of a residual branch. Add one to each, x + α·f(x) with α = nn.Parameter(zeros(1)), and "
-        "give example=batch, by which it is found; or use 'fixup'."
+        "it has no learned multiplier of a residual branch. Add one to each, x + α·f(x) with α = nn.Parameter(zeros(1))"
+        f"{found}; or use 'fixup'."
     )
 
 

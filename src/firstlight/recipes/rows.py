@@ -135,10 +135,11 @@ def _refuse_unclaimed(
     if left:
         shown = ", ".join(f"'{info.name}' {info.shape}" for info in left[:3]) + (", …" if len(left) > 3 else "")
         names = ", ".join(f"'{pattern}'" for pattern in dict.fromkeys(_pattern(info.name) for info in left[:3]))
+        read = any(info.found_by == "graph" for info in infos)
+        first = "Use" if read else "Give example=batch, by which operators tell what they are; use"
         raise UnclaimedParameterError(
             f"{len(left)} of {len(infos)} parameters match no rule of recipe '{recipe}': {shown}. "
-            "Give example=batch, by which operators tell what they are; use a recipe with a rule for them; or "
-            f"keep({names}) to leave them as they are. No parameter was changed."
+            f"{first} a recipe with a rule for them; or keep({names}) to leave them as they are. No parameter was changed."
         )
 
 
