@@ -94,11 +94,19 @@ def test_products_written_out_as_a_sum_are_products(forward: Any, shape: Any, ou
     assert fans(infos, "w") == [expected]
 
 
+def test_a_product_written_out_as_a_mean_says_what_divides_it() -> None:
+    infos = seen(Head(Forward(lambda m, x: torch.tanh((x[..., None, :] * m.w).mean(-1)), w=(6, 8)), 6), X)
+    assert fans(infos, "w") == [(8, 6, "")]
+    assert infos["0.w"].note == "the product is a mean, which divides it by 8"
+
+
 @pytest.mark.parametrize(
     ("forward", "out"),
     [
         (lambda m, x: x * m.w, 8),
         (lambda m, x: (x * m.w).sum(1), 8),  # over places, not along the weight
+        (lambda m, x: (x * m.w).mean(1), 8),
+        (lambda m, x: (y := x * m.w) - y.mean(-1, keepdim=True), 8),
         (lambda m, x: (y := x * m.w) + y.sum(-1, keepdim=True), 8),  # used as it is as well
     ],
 )

@@ -134,7 +134,8 @@ def contraction(
 ) -> Geometry | None:
     """Return the geometry of a product written out as (x * w).sum(axes), None where the sum does not run along the weight.
 
-    node is the sum, factors the elementwise product; label and shape are the parameter's, signal is that of the other factor.
+    node is the sum or the mean, factors the elementwise product; label and shape are the parameter's, signal that of the
+    other factor.
     """
     full = factors.out.shape
     if label is None or tuple(label.shape) != full or len(node.args) < 2 or not isinstance(node.args[1], list | tuple):

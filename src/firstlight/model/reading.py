@@ -292,6 +292,8 @@ def _note(use: Consumption) -> str:
     ops = set(use.root.ops)
     if any("weight_norm" in op for op in ops):
         return DIRECTION
+    if ops == {"mean"} and use.geometry is not None:
+        return f"the product is a mean, which divides it by {use.geometry.fan_in}"
     if ops - {"mul", "div", "expand", "add"} or "div" in ops:
         return COMPUTED
     return ""

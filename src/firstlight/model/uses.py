@@ -81,7 +81,7 @@ class Uses:
         elif weights:
             self._join(node) if node.op in joins.JOINING else self._combine(node, weights)
             return
-        elif node.op == "sum" and self._contract(node):
+        elif node.op in ("sum", "mean") and self._contract(node):
             return
         self._pass(node, made)
 
@@ -93,7 +93,7 @@ class Uses:
         self.states[node.out] = State(roots={name: Root(name, labels.whole(node.out.shape))})
 
     def _contract(self, node: Node) -> bool:
-        """Enter a product that is written out as (x * w).sum(axes); False where it is not one."""
+        """Enter a product that is written out as (x * w).sum(axes), or .mean(axes); False where it is not one."""
         factors = node.inputs[0].node
         if factors is None or factors.op != "mul" or factors.out.users != [node] or len(factors.inputs) != 2:
             return False
@@ -116,7 +116,8 @@ class Uses:
             for share in joins.shares(root, shape, self._joins, self._shapes):
                 uses = self.by_name[share.root.name]
                 uses[:] = [use for use in uses if use.node is not factors]
-                self._consume(Consumption("product", node, share.root, signal, share.geometry, share.member))
+                entered = replace(share.root, ops=("mean",)) if node.op == "mean" else share.root
+                self._consume(Consumption("product", node, entered, signal, share.geometry, share.member))
         self.states[node.out] = State(signal=True, feature=(node, found[0][1].feature))
         return True
 
