@@ -1,6 +1,7 @@
 """The architectures of the zoo, as users write them: with modules, and with functions called in forward.
 
-Which of them, with which activations, are in the zoo is in zoo_rows.py.
+Those with attention, experts or text are in zoo_transformers.py. Which of them, with which activations, are in
+the zoo is in zoo_rows.py.
 """
 # ruff: noqa: D102 (forward does what the class says)
 
@@ -47,7 +48,8 @@ class Apply(nn.Module):
         return ACTS[self.act](x)
 
 
-def _norm(kind: str, width: int, *, flat: bool = True) -> nn.Module:
+def norm_of(kind: str, width: int, *, flat: bool = True) -> nn.Module:
+    """Return a normalisation by its short name; an empty name gives none."""
     if kind == "bn":
         return nn.BatchNorm1d(width) if flat else nn.BatchNorm2d(width)
     return {"ln": nn.LayerNorm, "rms": nn.RMSNorm}[kind](width) if kind else nn.Identity()
@@ -60,7 +62,7 @@ class Plain(nn.Module):
         super().__init__()
         sizes = [64, *widths]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        self.norms = nn.ModuleList(_norm(norm, width) for width in widths)
+        self.norms = nn.ModuleList(norm_of(norm, width) for width in widths)
         self.head = nn.Linear(sizes[-1], out)
         self.act = act
 
@@ -97,8 +99,8 @@ class Residual(nn.Module):
         self.stem = nn.Linear(64, width)
         self.ups = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         self.downs = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
-        self.norms = nn.ModuleList(_norm(norm, width) for _ in range(blocks))
-        self.last = _norm(norm if place == "pre" else "", width)
+        self.norms = nn.ModuleList(norm_of(norm, width) for _ in range(blocks))
+        self.last = norm_of(norm if place == "pre" else "", width)
         self.head = nn.Linear(width, 10)
         self.act, self.place = act, place
 
@@ -118,7 +120,7 @@ class Convolutional(nn.Module):
         super().__init__()
         sizes = [1] + [width] * depth
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2 if a == 1 else 1, 1) for a, b in pairwise(sizes))
-        self.norms = nn.ModuleList(_norm(norm, width, flat=False) for _ in range(depth))
+        self.norms = nn.ModuleList(norm_of(norm, width, flat=False) for _ in range(depth))
         self.head = nn.Linear(width if pool else width * 4, 10)
         self.act, self.pool = act, pool
 
@@ -137,7 +139,7 @@ class ResidualConvolutional(nn.Module):
         self.stem = nn.Conv2d(1, width, 3, 2, 1)
         self.one = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(blocks))
         self.two = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(blocks))
-        self.norms = nn.ModuleList(_norm(norm, width, flat=False) for _ in range(2 * blocks))
+        self.norms = nn.ModuleList(norm_of(norm, width, flat=False) for _ in range(2 * blocks))
         self.head = nn.Linear(width, 10)
         self.act = act
 
@@ -217,137 +219,6 @@ class Recurrent(nn.Module):
             return self.head(self.rnn(self.embedding(x))[0])
         x = x.reshape(len(x), -1, 8 if self.data == "rows" else 1)
         return self.head(self.rnn(x)[0][:, -1])
-
-
-class Attention(nn.Module):
-    """Causal or full self-attention with fused query, key and value."""
-
-    def __init__(self, width: int, heads: int, *, causal: bool) -> None:
-        super().__init__()
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.heads, self.causal = heads, causal
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for t in self.qkv(x).chunk(3, -1))
-        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        if self.causal:
-            hidden = torch.ones(x.shape[-2], x.shape[-2], dtype=torch.bool, device=x.device).triu(1)
-            scores = scores.masked_fill(hidden, float("-inf"))
-        return self.out((scores.softmax(-1) @ v).transpose(-2, -3).flatten(-2))
-
-
-class FeedForward(nn.Module):
-    """Up, activation, down; gated where the name starts with 'glu-'."""
-
-    def __init__(self, act: str, width: int, hidden: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(width, hidden) if act.startswith("glu-") else None
-        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.act = act.removeprefix("glu-")
-
-    def forward(self, x: Tensor) -> Tensor:
-        act = ACTS[self.act]
-        return self.down(act(self.up(x)) if self.gate is None else act(self.gate(x)) * self.up(x))
-
-
-class Experts(nn.Module):
-    """A mixture of feed-forward experts, weighted by a router; all run."""
-
-    def __init__(self, act: str, width: int, hidden: int, count: int) -> None:
-        super().__init__()
-        self.router = nn.Linear(width, count, bias=False)
-        self.experts = nn.ModuleList(FeedForward(act, width, hidden) for _ in range(count))
-
-    def forward(self, x: Tensor) -> Tensor:
-        shares = self.router(x).softmax(-1)
-        best = shares.topk(2, -1)[0][..., -1:]
-        shares = torch.where(shares >= best, shares, torch.zeros_like(shares))
-        made = torch.stack([expert(x) for expert in self.experts], -1)
-        return (made * shares.unsqueeze(-2)).sum(-1)
-
-
-class Transformer(nn.Module):
-    """Blocks of attention and feed-forward over text (causal), or over the rows of a picture."""
-
-    def __init__(
-        self, act: str, blocks: int, width: int = 32, norm: str = "ln", place: str = "pre", *, text: bool = True,
-        experts: int = 0, tied: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.embedding = nn.Embedding(VOCABULARY, width) if text else nn.Linear(8, width)
-        self.position = nn.Parameter(torch.randn(CONTEXT if text else 8, width) * 0.02)
-        self.attention = nn.ModuleList(Attention(width, 4, causal=text) for _ in range(blocks))
-        make = (
-            (lambda: Experts(act, width, width, experts)) if experts else (lambda: FeedForward(act, width, 2 * width))
-        )
-        self.forwards = nn.ModuleList(make() for _ in range(blocks))
-        self.norms = nn.ModuleList(_norm(norm, width) for _ in range(2 * blocks))
-        self.last = _norm(norm if place == "pre" else "", width)
-        self.head = nn.Linear(width, VOCABULARY if text else 10, bias=not tied)
-        if tied:
-            self.head.weight = self.embedding.weight
-        self.place, self.text = place, text
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embedding(x if self.text else x.squeeze(1)) + self.position
-        branches = (branch for pair in zip(self.attention, self.forwards, strict=True) for branch in pair)
-        for branch, norm in zip(branches, self.norms, strict=True):
-            x = x + branch(norm(x)) if self.place == "pre" else norm(x + branch(x))
-        x = self.last(x)
-        return self.head(x if self.text else x.mean(1))
-
-
-class Mixer(nn.Module):
-    """MLP-Mixer over the rows of a picture: mixes places, then channels."""
-
-    def __init__(self, act: str, blocks: int, width: int) -> None:
-        super().__init__()
-        self.stem = nn.Linear(8, width)
-        self.places = nn.ModuleList(FeedForward(act, 8, 32) for _ in range(blocks))
-        self.channels = nn.ModuleList(FeedForward(act, width, 2 * width) for _ in range(blocks))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * blocks))
-        self.last, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x.squeeze(1))
-        for i, (place, channel) in enumerate(zip(self.places, self.channels, strict=True)):
-            x = x + place(self.norms[2 * i](x).transpose(1, 2)).transpose(1, 2)
-            x = x + channel(self.norms[2 * i + 1](x))
-        return self.head(self.last(x).mean(1))
-
-
-class TextPlain(nn.Module):
-    """The next byte from the last eight, by a plain network on their vectors."""
-
-    def __init__(self, act: str, depth: int, width: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(VOCABULARY, 16)
-        sizes = [8 * 16] + [width] * depth
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        self.head = nn.Linear(width, VOCABULARY)
-        self.act = act
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embedding(x[:, -8:]).flatten(1)
-        for layer in self.layers:
-            x = ACTS[self.act](layer(x))
-        return self.head(x)
-
-
-class ExpertsPlain(nn.Module):
-    """Mixtures of experts one after another, without skips or norms."""
-
-    def __init__(self, act: str, depth: int, width: int) -> None:
-        super().__init__()
-        self.stem = nn.Linear(64, width)
-        self.layers = nn.ModuleList(Experts(act, width, width, 4) for _ in range(depth))
-        self.head = nn.Linear(width, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x.flatten(1))
-        for layer in self.layers:
-            x = layer(x)
-        return self.head(x)
 
 
 class Dense(nn.Module):

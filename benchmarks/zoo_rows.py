@@ -1,6 +1,6 @@
 """The rows of the zoo: architecture x activation, small enough to train in a second, each with its data.
 
-The architectures are in zoo_models.py; how they are trained is in zoo.py.
+The architectures are in zoo_models.py and zoo_transformers.py; how they are trained is in zoo.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,21 +11,18 @@ from zoo_models import (
     Autoencoder,
     Convolutional,
     Dense,
-    ExpertsPlain,
     Gated,
     Highway,
-    Mixer,
     Plain,
     Recurrent,
     Residual,
     ResidualConvolutional,
     Separable,
     Squeezed,
-    TextPlain,
-    Transformer,
     TransposedAutoencoder,
     UNet,
 )
+from zoo_transformers import ExpertsPlain, Mixer, TextPlain, Transformer
 
 
 @dataclass(frozen=True)
