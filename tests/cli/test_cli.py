@@ -342,7 +342,7 @@ def test_an_interrupt_that_a_library_swallows_is_still_one(
             signal.raise_signal(signal.SIGINT)
         raise RecursionError("half imported")
 
-    monkeypatch.setattr(import_module("firstlight.doctor"), "find_task", swallows)
+    monkeypatch.setattr(import_module("firstlight.doctor"), "matched", swallows)
     assert run(["doctor", "mlp:depth=3,width=16"]) == 130
     assert capsys.readouterr().err == "interrupted. No file is half written.\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
