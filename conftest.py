@@ -1,7 +1,8 @@
 """For all tests: which files are not looked through for doctests, and that interrupts reach the commands they start.
 
-Files are left out that import what is not everywhere. Those with Lightning and transformers are imported by their own tests. Those with JAX or Keras are tested in processes of their
-own, by tests/integrations/test_other_libraries.py; those with triton by tests/random/test_triton.py.
+Files are left out that import what is not everywhere. Those with Lightning and transformers are imported by their own
+tests. Those with JAX or Keras are tested in processes of their own, by tests/integrations/test_other_libraries.py; those
+with triton by tests/random/test_triton.py.
 """
 
 import signal
