@@ -114,6 +114,22 @@ def test_deep_rectifiers_are_paired_and_shallow_ones_are_not() -> None:
     assert fl.plan(chain(nn.Sigmoid, 30), "auto", example=example)["3.weight"].distribution == "centred-orthogonal"
 
 
+@pytest.mark.parametrize(
+    ("kind", "depth", "form"),
+    [("conv", 10, "orthogonal"), ("conv", 20, "looks-linear"), ("linear", 10, "looks-linear")],
+)
+def test_normalised_convolutions_are_paired_later_than_linear_layers(kind: str, depth: int, form: str) -> None:
+    def layer() -> list[nn.Module]:
+        if kind == "linear":
+            return [nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()]
+        return [nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
+
+    parts = [part for _ in range(depth) for part in layer()]
+    end = [nn.Linear(8, 4)] if kind == "linear" else [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
+    example = torch.randn(16, 8) if kind == "linear" else torch.randn(16, 8, 4, 4)
+    assert fl.plan(nn.Sequential(*parts, *end), "auto", example=example)["6.weight"].distribution == form
+
+
 def test_norms_hold_activations_at_their_operating_point() -> None:
     parts = [p for _ in range(20) for p in (nn.Linear(32, 32), nn.BatchNorm1d(32), nn.Sigmoid())]
     plan = fl.plan(nn.Sequential(*parts, nn.Linear(32, 4)), "auto", example=torch.randn(16, 32))

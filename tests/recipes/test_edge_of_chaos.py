@@ -153,3 +153,12 @@ def test_the_loss_starts_near_the_uninformed_one(text: str) -> None:
     with torch.no_grad():
         loss = nn.functional.cross_entropy(model(x), torch.arange(500) % 10)
     assert abs(float(loss) - math.log(10)) < 0.15
+
+
+@pytest.mark.parametrize("act", ["selu", "elu", "celu"])
+def test_an_activation_whose_mean_is_nearly_zero_at_zero_works_there(act: str) -> None:
+    point = operating_point(act, None, 30)
+    assert (point.style, point.mean) == ("odd", 0.0)
+    assert 0.1 <= point.variance <= 1
+    assert abs(math.log(point.growth)) * 30 <= math.log(4)
+    assert operating_point("softplus", None, 30, paired=False).mean > 0  # its mean at 0 is far from 0
