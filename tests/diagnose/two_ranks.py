@@ -1,6 +1,8 @@
 """The processes of a distributed test: `python two_ranks.py ddp|fsdp FOLDER` starts two that diagnose one model."""
 
+import faulthandler
 import multiprocessing
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -42,8 +44,10 @@ def found(model: nn.Module, x: Tensor, y: Tensor) -> list[tuple[str, str, tuple[
 
 def main(rank: int, wrapper: str, folder: str) -> None:
     """Compare the diagnosis of a model that is spread over processes with that of the whole model."""
+    faulthandler.dump_traceback_later(90, exit=True)  # where it stands, should it ever wait for ever
+    torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=120)
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
     )
     torch.manual_seed(1)
     x, y = torch.randn(64, 16), torch.randint(4, (64,))
@@ -56,7 +60,9 @@ def main(rank: int, wrapper: str, folder: str) -> None:
         nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
     sys.stdout.write("as one\n")
     sys.stdout.flush()
+    dist.barrier()  # a process that leaves while the other still talks to it can hang it
     dist.destroy_process_group()
+    os._exit(0)  # all is checked; threads that DistributedDataParallel leaves behind must not hold the process
 
 
 if __name__ == "__main__":
