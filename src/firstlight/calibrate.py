@@ -88,7 +88,7 @@ def correct(
         for hook in hooks:
             hook.remove()
     by_name = {correction.row.name: correction for correction in found.values()}
-    return [_scaled(row, by_name.get(row.name)) for row in rows]
+    return [_scaled(row, by_name.get(row.name), "std", " (Mishkin and Matas 2016)") for row in rows]
 
 
 def can_hold(model: nn.Module, batch: Any) -> bool:
@@ -133,7 +133,7 @@ def hold(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         _call(trial, batch)
     by_name = {correction.row.name: correction for correction in found.values()}
-    return [_held(row, by_name.get(row.name)) for row in rows]
+    return [_scaled(row, by_name.get(row.name), "size") for row in rows]
 
 
 def _holding(correction: _Correction, size: float) -> Any:
@@ -159,14 +159,6 @@ def _bias_of(module: nn.Module, output: Tensor) -> Tensor:
         return output.new_zeros(())
     places = module.get_parameter("weight").ndim - 2  # of a convolution
     return bias.reshape(-1, *[1] * places)
-
-
-def _held(row: PlanRow, correction: _Correction | None) -> PlanRow:
-    if correction is None or correction.first is None:
-        return row
-    factor = correction.factor
-    words = f"; its output had size {correction.first:.4g} on the batch: times {factor:.4g}"
-    return _times(row, factor, words)
 
 
 def _corrections(rows: Sequence[PlanRow], infos: Sequence[TensorInfo]) -> dict[str, _Correction]:
@@ -235,12 +227,14 @@ def _call(model: nn.Module, batch: Any) -> None:
         ) from error
 
 
-def _scaled(row: PlanRow, correction: _Correction | None) -> PlanRow:
+def _scaled(row: PlanRow, correction: _Correction | None, what: str, source: str = "") -> PlanRow:
+    """Return the row corrected, with the reason: `what` was measured, and whose way of correcting it is."""
     if correction is None or correction.first is None:
         return row
     factor = correction.factor
-    words = f"; its output had std {correction.first:.4g} on the batch: times {factor:.4g} (Mishkin and Matas 2016)"
-    return _times(row, factor, words)
+    return _times(
+        row, factor, f"; its output had {what} {correction.first:.4g} on the batch: times {factor:.4g}{source}"
+    )
 
 
 def _times(row: PlanRow, factor: float, words: str) -> PlanRow:
