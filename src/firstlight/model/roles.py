@@ -15,11 +15,11 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from firstlight.errors import PlanError
-from firstlight.model.follow import Followed, follow
-from firstlight.model.layers import Use, describe
-from firstlight.model.names import is_state
-from firstlight.model.order import Place, places
-from firstlight.model.parametrized import underlying
+from firstlight.model.modules.layers import Use, describe
+from firstlight.model.modules.names import is_state
+from firstlight.model.modules.order import Place, places
+from firstlight.model.modules.parametrized import underlying
+from firstlight.model.operators.follow import Followed, follow
 from firstlight.model.shards import class_name, held_by_this_process
 from firstlight.model.tensors import Slice, TensorInfo
 

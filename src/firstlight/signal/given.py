@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from firstlight.apply.compute import compute
 from firstlight.errors import PlanError
-from firstlight.model.graph import Graph, Value
+from firstlight.model.operators.graph import Graph, Value
 from firstlight.model.roles import entries
 from firstlight.plan import Plan
 from firstlight.recipes.row import PlanRow

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from firstlight.errors import DataError, MeasureError, OptionError, did_you_mean
 from firstlight.model.example import arguments, made_up, on_meta
 from firstlight.model.generators import own_generators
-from firstlight.model.graph import Graph, Value, ValueOf, record
 from firstlight.model.nested import tensors
-from firstlight.model.replica import replica
+from firstlight.model.operators.graph import Graph, Value, ValueOf, record
+from firstlight.model.operators.replica import replica
 from firstlight.plan import Plan
 from firstlight.plan import plan as make_plan
 from firstlight.recipes import Composition, Recipe

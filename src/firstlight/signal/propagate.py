@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from firstlight.model import labels
-from firstlight.model.graph import Graph, Node, Value
+from firstlight.model.operators import labels
+from firstlight.model.operators.graph import Graph, Node, Value
 from firstlight.signal.kernel import Kernel, random
 from firstlight.signal.rules import BACKWARD, FORWARD
 from firstlight.signal.rules.sampled import fold, sampled, sampled_backward

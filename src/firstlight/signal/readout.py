@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from firstlight.model.graph import Graph, Value
+from firstlight.model.operators.graph import Graph, Value
 from firstlight.signal.kernel import Kernel
 from firstlight.signal.rules.table import Run
 from firstlight.signal.spread import root

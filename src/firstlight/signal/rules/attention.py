@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from firstlight.model.graph import Node
+from firstlight.model.operators.graph import Node
 from firstlight.signal.combine import product
 from firstlight.signal.kernel import Array, Atom, Kernel
 from firstlight.signal.rules.table import RESOLVED, Run, State, backward, forward

@@ -9,7 +9,7 @@ from itertools import product as combinations
 import numpy as np
 import torch
 
-from firstlight.model.graph import Node, Value
+from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import contracted, total
 from firstlight.signal.dual import transformed
 from firstlight.signal.kernel import Array, Kernel, pair_map, random

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstlight.model.graph import Node, Value
+from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import product, total
 from firstlight.signal.dual import Function, transformed
 from firstlight.signal.kernel import Kernel, Spread, constant, random

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from firstlight.model.graph import Node, Value
+from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import total
 from firstlight.signal.kernel import Array, Atom, Kernel, random
 from firstlight.signal.rules.table import Run, State, backward, forward

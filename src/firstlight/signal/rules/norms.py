@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from firstlight.model.graph import Node, Value
+from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import product, total
 from firstlight.signal.kernel import Array, Kernel, Spread
 from firstlight.signal.rules.reductions import summed_to

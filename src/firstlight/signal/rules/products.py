@@ -1,6 +1,6 @@
 """Rules for matrix products: with weights, which are drawn anew, and of two signals."""
 
-from firstlight.model.graph import Node, Value
+from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import contracted, total
 from firstlight.signal.kernel import Kernel
 from firstlight.signal.rules.reductions import summed_to

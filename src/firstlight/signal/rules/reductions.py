@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from firstlight.model.graph import Node, Value
+from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.kernel import Kernel, random
 from firstlight.signal.rules.table import Run, State, argument, axis, backward, forward
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from firstlight.errors import MeasureError
-from firstlight.model import labels
-from firstlight.model.graph import Node, Value
 from firstlight.model.nested import mapped, tensors
+from firstlight.model.operators import labels
+from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.kernel import Kernel, observed, random
 from firstlight.signal.rules.table import Run, State
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstlight.model.graph import Node, Value
+from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import aligned, total
 from firstlight.signal.dual import Function, mean_slope
 from firstlight.signal.kernel import Array, Kernel, observed

@@ -11,14 +11,14 @@ from typing import Any
 from torch import nn
 
 from firstlight.errors import PlanError
-from firstlight.model.branches import Found
 from firstlight.model.example import Pairs, arguments, made_up, on_meta
 from firstlight.model.generators import own_generators
-from firstlight.model.graph import record
-from firstlight.model.known import NeedsValuesError
 from firstlight.model.nested import tensors
-from firstlight.model.reading import Reading, Seen
-from firstlight.model.replica import KEPT, CopyError, Run, replica
+from firstlight.model.operators.branches import Found
+from firstlight.model.operators.graph import record
+from firstlight.model.operators.known import NeedsValuesError
+from firstlight.model.operators.reading import Reading, Seen
+from firstlight.model.operators.replica import KEPT, CopyError, Run, replica
 from firstlight.model.shards import class_name, is_sharded
 from firstlight.model.tensors import Branch
 

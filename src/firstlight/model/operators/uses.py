@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from firstlight.model import joins, labels
-from firstlight.model.consumption import Consumption, Kind, Root, State
-from firstlight.model.graph import Graph, Node, Value
-from firstlight.model.joins import Join
-from firstlight.model.products import PRODUCTS, contraction, geometry
+from firstlight.model.operators import joins, labels
+from firstlight.model.operators.consumption import Consumption, Kind, Root, State
+from firstlight.model.operators.graph import Graph, Node, Value
+from firstlight.model.operators.joins import Join
+from firstlight.model.operators.products import PRODUCTS, contraction, geometry
 
 ADDITIONS = frozenset(["add", "sub", "rsub"])
 LOOKUPS = labels.words("embedding _embedding_bag _embedding_bag_forward_only")

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from firstlight.model import labels
-from firstlight.model.consumption import Root
-from firstlight.model.graph import Node, Value
-from firstlight.model.products import Geometry, letters_of, rows_of
+from firstlight.model.operators import labels
+from firstlight.model.operators.consumption import Root
+from firstlight.model.operators.graph import Node, Value
+from firstlight.model.operators.products import Geometry, letters_of, rows_of
 
 JOINING = ("cat", "stack")
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from firstlight.model import labels
-from firstlight.model.graph import Node
+from firstlight.init.fans import fans
+from firstlight.model.operators import labels
+from firstlight.model.operators.graph import Node
 
 # first factor, second factor, what is added: arguments of each operator
 PRODUCTS: dict[str, Callable[[Node], tuple[Any, ...]]] = {
@@ -56,21 +57,6 @@ class Geometry:
     joined: bool = False
 
 
-def convolution_fans(shape: Sequence[int], groups: int, transposed: bool, stride: Sequence[int]) -> tuple[int, int]:
-    """Return the fans of a convolution weight (out, in / groups, *kernel), or (in, out / groups, *kernel) if transposed.
-
-    >>> convolution_fans((64, 32, 3, 3), 1, False, (1, 1)), convolution_fans((64, 3, 16, 16), 1, False, (16, 16))
-    ((288, 576), (768, 64))
-    >>> convolution_fans((32, 64, 4, 4), 1, True, (2, 2))
-    (128, 1024)
-    """
-    taps, steps = math.prod(shape[2:]), math.prod(stride)
-    along, across = shape[0] // groups * taps, shape[1] * taps
-    if transposed:
-        return max(1, round(along / steps)), across
-    return across, max(1, round(along / steps))
-
-
 def geometry(node: Node, second: bool, label: Tensor | None, shape: tuple[int, ...]) -> Geometry:
     """Return the geometry of a product whose first or second factor is the weight; label and shape are the parameter's."""
     if node.op == "convolution":
@@ -86,7 +72,7 @@ def _convolution(node: Node) -> Geometry:
     weight, stride, transposed, groups = node.args[1], node.args[3], bool(node.args[6]), int(node.args[8])
     kernel = len(weight.shape) - 2
     steps = tuple(stride) * (kernel if len(stride) == 1 else 1)
-    fan_in, fan_out = convolution_fans(weight.shape, groups, transposed, steps)
+    fan_in, fan_out = fans(weight.shape, groups, transposed, steps)
     letters = ("io" if transposed else "oi") + "k" * kernel
     outputs = node.out.shape[1]
     feature = labels.strided(node.out.shape, (0, 1, *[0] * kernel)[: len(node.out.shape)])

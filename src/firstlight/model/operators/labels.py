@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstlight.model.graph import Node, Value
 from firstlight.model.nested import mapped
+from firstlight.model.operators.graph import Node, Value
 
 
 def words(text: str) -> frozenset[str]:

@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from firstlight.init.fans import fans
+from firstlight.model.modules.use import Use
 from firstlight.model.shards import class_name
 from firstlight.model.tensors import Slice
-from firstlight.model.use import Use
 
 _PARTS: tuple[tuple[str, str], ...] = (  # the last word of a module's name, or the name of a parameter
     ("query", r"query|q|q_proj|q_lin|wq|q_proj_weight|to_q"),

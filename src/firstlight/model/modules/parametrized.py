@@ -14,8 +14,8 @@ from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm, _WeightN
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from firstlight.model.layers import describe
-from firstlight.model.use import Use
+from firstlight.model.modules.layers import describe
+from firstlight.model.modules.use import Use
 
 DIRECTION = "direction of a weight-normalised weight, the norms of its rows are a parameter of their own"
 COMPUTED = "the weight is computed from it by a parametrization, which sets the scale itself"

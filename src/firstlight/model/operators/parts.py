@@ -9,11 +9,11 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from firstlight.model import labels
-from firstlight.model.graph import Node, Value
-from firstlight.model.neighbours import Activations
-from firstlight.model.products import PRODUCTS
-from firstlight.model.uses import Uses
+from firstlight.model.operators import labels
+from firstlight.model.operators.graph import Node, Value
+from firstlight.model.operators.neighbours import Activations
+from firstlight.model.operators.products import PRODUCTS
+from firstlight.model.operators.uses import Uses
 
 _SOFTMAX = frozenset(["_softmax", "_safe_softmax", "softmax", "_softmax_backward_data"])
 _ATTENTION = "_scaled_dot_product"  # how the names of the fused operators start

@@ -3,17 +3,18 @@
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from firstlight.model import labels, names
-from firstlight.model.branches import Branches, Found
-from firstlight.model.consumption import Consumption
-from firstlight.model.graph import Graph, Node, Value
-from firstlight.model.links import links
-from firstlight.model.neighbours import Activations
-from firstlight.model.parametrized import COMPUTED, DIRECTION
-from firstlight.model.parts import Parts, Piece
-from firstlight.model.products import Geometry
+from firstlight.model.modules import names
+from firstlight.model.modules.parametrized import COMPUTED, DIRECTION
+from firstlight.model.operators import labels
+from firstlight.model.operators.branches import Branches, Found
+from firstlight.model.operators.consumption import Consumption
+from firstlight.model.operators.graph import Graph, Node, Value
+from firstlight.model.operators.links import links
+from firstlight.model.operators.neighbours import Activations
+from firstlight.model.operators.parts import Parts, Piece
+from firstlight.model.operators.products import Geometry
+from firstlight.model.operators.uses import Uses, made_by
 from firstlight.model.tensors import Link, Slice
-from firstlight.model.uses import Uses, made_by
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ A walk from each product along views, biases, activations, pooling and norms to 
 
 from dataclasses import dataclass
 
-from firstlight.model import labels
-from firstlight.model.graph import Node, Value
-from firstlight.model.neighbours import PASSED, Activations
+from firstlight.model.operators import labels
+from firstlight.model.operators.graph import Node, Value
+from firstlight.model.operators.neighbours import PASSED, Activations
+from firstlight.model.operators.uses import NORMS, Uses
 from firstlight.model.tensors import Link
-from firstlight.model.uses import NORMS, Uses
 
 _TURNS = labels.words("t transpose permute movedim swapaxes mT numpy_T")
 _FAR = 200  # operators that a walk passes at most

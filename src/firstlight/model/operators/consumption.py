@@ -5,8 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from firstlight.model.graph import Node, Value
-from firstlight.model.products import Geometry
+from firstlight.model.operators.graph import Node, Value
+from firstlight.model.operators.products import Geometry
 
 Kind = Literal["product", "lookup", "norm-scale", "norm-shift", "norm-statistic", "bias", "add", "mul", "slope", "join",
                "fill", "given", "other"]  # fmt: skip

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from firstlight.model.known import Known, ListedIndices, written_by
 from firstlight.model.nested import mapped, tensors
+from firstlight.model.operators.known import Known, ListedIndices, written_by
 
 Source = Literal["", "parameter", "buffer", "input"]
 

@@ -8,9 +8,9 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from firstlight.model.graph import Node, Value
-from firstlight.model.neighbours import PASSED
-from firstlight.model.uses import NORMS, Uses
+from firstlight.model.operators.graph import Node, Value
+from firstlight.model.operators.neighbours import PASSED
+from firstlight.model.operators.uses import NORMS, Uses
 
 _NEVER = 1 << 20  # the length of a path that is none
 _FAR = 1000  # operators that a walk back passes at most

@@ -15,10 +15,9 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils.parametrize import ParametrizationList
 
 from firstlight.init.fans import fans
-from firstlight.model.names import described, is_position, is_state, part
-from firstlight.model.packed import attention, recurrent, recurrent_cell
-from firstlight.model.products import convolution_fans
-from firstlight.model.use import Use
+from firstlight.model.modules.names import described, is_position, is_state, part
+from firstlight.model.modules.packed import attention, recurrent, recurrent_cell
+from firstlight.model.modules.use import Use
 
 __all__ = ["RULES", "Use", "describe"]
 
@@ -62,7 +61,7 @@ def _bilinear(module: Any, local: str, shape: tuple[int, ...]) -> Use | None:
 def _convolution(module: Any, local: str, shape: tuple[int, ...]) -> Use | None:
     if local == "weight":
         transposed = isinstance(module, _ConvTransposeNd)
-        fan_in, fan_out = convolution_fans(shape, module.groups, transposed, module.stride)
+        fan_in, fan_out = fans(shape, module.groups, transposed, module.stride)
         return Use("weight", fan_in, fan_out, groups=module.groups, transposed=transposed)
     return _bias(module, local, shape)
 

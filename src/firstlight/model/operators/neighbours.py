@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from firstlight.init.activations import ACTIVATIONS, function
-from firstlight.model import labels
-from firstlight.model.graph import Node, Value
 from firstlight.model.nested import mapped
-from firstlight.model.uses import NORMS, Uses
+from firstlight.model.operators import labels
+from firstlight.model.operators.graph import Node, Value
+from firstlight.model.operators.uses import NORMS, Uses
 
 _SINGLE = labels.words(  # operators that are an activation by themselves, also where their input has other users
     "relu gelu silu mish elu celu selu leaky_relu hardtanh hardswish hardsigmoid softplus log_sigmoid_forward tanh sigmoid "

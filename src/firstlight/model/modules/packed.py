@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from firstlight.model.modules.use import Use
 from firstlight.model.tensors import Slice
-from firstlight.model.use import Use
 
 _GATES: dict[str, tuple[str, ...]] = {  # in torch's order
     "LSTM": ("input", "forget", "cell", "output"),

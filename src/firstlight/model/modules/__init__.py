@@ -1,0 +1,1 @@
+"""What the types and names of modules say of each tensor, without a look at operators."""

@@ -1,0 +1,1 @@
+"""What the operators of one forward pass say of each parameter: the recorded graph, and how it is read."""
