@@ -32,7 +32,7 @@ def _all() -> "list[Recipe]":
     """Return every recipe by name; a plugin that cannot be loaded is told on stderr and left out."""
     from firstlight.errors import OptionError
     from firstlight.recipes import RECIPES
-    from firstlight.recipes.plugins import names, plug_in
+    from firstlight.recipes.lookup import names, plug_in
 
     for name in names():
         try:

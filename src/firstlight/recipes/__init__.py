@@ -19,7 +19,8 @@ from firstlight.recipes import (  # noqa: F401 (registers them)
 )
 from firstlight.recipes.choice import Choice, Context
 from firstlight.recipes.compose import Composition, compose
-from firstlight.recipes.recipe import RECIPES, Recipe, parse, register
+from firstlight.recipes.lookup import parse
+from firstlight.recipes.recipe import RECIPES, Recipe, register
 from firstlight.recipes.row import PlanRow, RowSlice
 
 __all__ = [

@@ -7,7 +7,8 @@ from firstlight.model.spec import Option
 from firstlight.model.tensors import TensorInfo
 from firstlight.recipes import branches
 from firstlight.recipes.choice import Choice, Context, constant, keep
-from firstlight.recipes.recipe import Unfit, parse, register
+from firstlight.recipes.lookup import parse
+from firstlight.recipes.recipe import Unfit, register
 
 
 def _check(*, frequencies: str | None, base: str, std: float) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from firstlight.errors import OptionError, did_you_mean
 from firstlight.model.tensors import PARTS, ROLES, TensorInfo
 from firstlight.recipes.choice import KEEP, Choice, keep
-from firstlight.recipes.recipe import Recipe, parse
+from firstlight.recipes.lookup import parse
+from firstlight.recipes.recipe import Recipe
 
 _KINDS = {"role": ROLES, "part": PARTS}  # what may stand before the colon of a pattern
 

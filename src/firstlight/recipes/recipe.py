@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from firstlight.errors import OptionError, RecipeError, did_you_mean
+from firstlight.errors import OptionError, RecipeError
 from firstlight.model import spec
 from firstlight.model.spec import Option
 from firstlight.model.tensors import TensorInfo
@@ -138,26 +138,3 @@ def register(
         return rule
 
     return add
-
-
-def parse(text: str) -> Recipe:
-    """Return the recipe that a spec names, its options checked. Plugins are asked for names that are not built in.
-
-    Args:
-        text: a name, or `name:option=value,option=value`.
-
-    Raises:
-        OptionError: if there is no such recipe, or an option is unknown or has a value that is not allowed.
-
-    Example:
-        >>> str(parse("normal:std=0.02")), str(parse("he"))
-        ('normal:std=0.02', 'he')
-    """
-    from firstlight.recipes.plugins import names, plug_in
-
-    name, options = spec.split(text)
-    if name not in RECIPES and not plug_in(name):
-        known = sorted({*RECIPES, *names()})
-        raise OptionError(f"'{name}' is not a recipe. Choose one of {', '.join(known)}.{did_you_mean(name, known)}")
-    recipe = RECIPES[name]
-    return recipe.with_options(**spec.parse(f"recipe '{name}'", options, recipe.options))

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from firstlight.errors import OptionError, PlanError
 from firstlight.recipes.choice import KEEP
 from firstlight.recipes.compose import Composition, Rule
-from firstlight.recipes.recipe import parse
+from firstlight.recipes.lookup import parse
 from firstlight.recipes.yamlfile import compose, construct, first_error, line_of, needed
 
 _NEEDS = "not a recipe: needs recipe, and rules, each with match and use"

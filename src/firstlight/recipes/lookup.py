@@ -1,4 +1,4 @@
-"""Recipes from other packages: entry points of the group `firstlight.recipes`, loaded when their name is asked for.
+"""Recipes by name: the registered ones, else entry points `firstlight.recipes` of other packages, loaded when asked for.
 
 An entry point is named as its recipe. It points at a `Recipe`, or at anything in a module that registers one by that name:
 
@@ -8,10 +8,32 @@ An entry point is named as its recipe. It points at a `Recipe`, or at anything i
 
 from importlib.metadata import EntryPoint, entry_points
 
-from firstlight.errors import OptionError
+from firstlight.errors import OptionError, did_you_mean
+from firstlight.model import spec
 from firstlight.recipes.recipe import RECIPES, Recipe
 
 GROUP = "firstlight.recipes"
+
+
+def parse(text: str) -> Recipe:
+    """Return the recipe that a spec names, its options checked. Plugins are asked for names that are not built in.
+
+    Args:
+        text: a name, or `name:option=value,option=value`.
+
+    Raises:
+        OptionError: if there is no such recipe, or an option is unknown or has a value that is not allowed.
+
+    Example:
+        >>> str(parse("normal:std=0.02")), str(parse("he"))
+        ('normal:std=0.02', 'he')
+    """
+    name, options = spec.split(text)
+    if name not in RECIPES and not plug_in(name):
+        known = sorted({*RECIPES, *names()})
+        raise OptionError(f"'{name}' is not a recipe. Choose one of {', '.join(known)}.{did_you_mean(name, known)}")
+    recipe = RECIPES[name]
+    return recipe.with_options(**spec.parse(f"recipe '{name}'", options, recipe.options))
 
 
 def names() -> list[str]:
