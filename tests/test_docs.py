@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+JAPANESE = ROOT / "README.ja.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -59,7 +60,13 @@ def test_the_readme_is_short_and_starts_with_the_commands() -> None:
     assert "make test" in text
 
 
-@pytest.mark.parametrize("path", [README, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
+def test_the_japanese_readme_shows_the_same_code() -> None:
+    assert [blocks(JAPANESE, kind) for kind in ("python", "console")] == [
+        blocks(README, kind) for kind in ("python", "console")
+    ]
+
+
+@pytest.mark.parametrize("path", [README, JAPANESE, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     prose = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("    "))
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose)
