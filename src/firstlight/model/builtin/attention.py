@@ -1,4 +1,4 @@
-"""What gpt and bert share: options, self-attention, and the two-layer network after it."""
+"""What gpt, bert and vit share: options, self-attention, the two-layer network after it, and blocks of both."""
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,23 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to the same shape."""
         out: Tensor = self.down(self.act(self.up(x)))
+        return out
+
+
+class PreNormBlock(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, width: int, heads: int, act: str, *, causal: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, heads, causal=causal)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = FeedForward(width, act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, T, width) to the same shape."""
+        x = x + self.attention(self.norm1(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
 

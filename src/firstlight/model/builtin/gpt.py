@@ -15,23 +15,6 @@ OPTIONS = (
 )
 
 
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
-
-    def __init__(self, width: int, heads: int, act: str) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.attention = attention.SelfAttention(width, heads, causal=True)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = attention.FeedForward(width, act)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, T, width) to the same shape."""
-        x = x + self.attention(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
-
-
 class GPT(nn.Module):
     """`embedding`, `blocks`, a last `norm`, and `head`."""
 
@@ -39,7 +22,7 @@ class GPT(nn.Module):
         super().__init__()
         attention.check_heads("gpt", width, heads)
         self.embedding = attention.TokenEmbedding(vocab, context, width)
-        self.blocks = nn.Sequential(*(Block(width, heads, act) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(attention.PreNormBlock(width, heads, act, causal=True) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocab, bias=False)
         if tie:

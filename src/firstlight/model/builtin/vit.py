@@ -23,23 +23,6 @@ OPTIONS = (
 )
 
 
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
-
-    def __init__(self, width: int, heads: int, act: str) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.attention = attention.SelfAttention(width, heads, causal=False)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = attention.FeedForward(width, act)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, T, width) to the same shape."""
-        x = x + self.attention(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
-
-
 class ViT(nn.Module):
     """A convolution `patches`, `positions`, `blocks`, a last `norm`, the mean over patches, and `head`."""
 
@@ -53,7 +36,7 @@ class ViT(nn.Module):
         self.channels, self.size = channels, size
         self.patches = nn.Conv2d(channels, width, patch, stride=patch)
         self.positions = nn.Embedding((size // patch) ** 2, width)
-        self.blocks = nn.Sequential(*(Block(width, heads, act) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(attention.PreNormBlock(width, heads, act, causal=False) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
 
