@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-JAPANESE = ROOT / "README.ja.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -30,7 +29,9 @@ def console_examples() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "path", [README, *(ROOT / "docs" / name for name in ("recipes.md", "prediction.md"))], ids=lambda path: path.name
+    "path",
+    [README, *(ROOT / "docs" / name for name in ("recipes.md", "prediction.md", "why.md"))],
+    ids=lambda path: path.name,
 )
 def test_python_blocks_print_what_they_show(path: Path) -> None:
     parsed = doctest.DocTestParser().get_doctest("\n".join(blocks(path, "python")), {}, path.name, str(path), 0)
@@ -60,13 +61,17 @@ def test_the_readme_is_short_and_starts_with_the_commands() -> None:
     assert "make test" in text
 
 
-def test_the_japanese_readme_shows_the_same_code() -> None:
-    assert [blocks(JAPANESE, kind) for kind in ("python", "console")] == [
-        blocks(README, kind) for kind in ("python", "console")
-    ]
+@pytest.mark.parametrize("path", [README, ROOT / "docs" / "why.md"], ids=lambda path: path.name)
+def test_the_japanese_document_shows_the_same_code(path: Path) -> None:
+    japanese = path.with_suffix(".ja.md")
+    for kind in ("python", "console"):
+        assert blocks(japanese, kind) == blocks(path, kind)
+    assert blocks(path, "python")
 
 
-@pytest.mark.parametrize("path", [README, JAPANESE, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [README, README.with_suffix(".ja.md"), *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     prose = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("    "))
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose)
