@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -123,13 +124,14 @@ def test_parts_of_three_machines_together_are_the_files_of_one(whole: dict[str, 
 
 def killed(folder: Path, count: int) -> None:
     """Write a checkpoint, and end by SIGKILL when `count` bytes are written."""
-    left = [count]
+    left, one_by_one = [count], threading.Lock()
 
     def write(file: int, data: memoryview, at: int) -> None:
-        os.pwrite(file, data[: left[0]], at)
-        left[0] -= len(data)
-        if left[0] <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        with one_by_one:
+            os.pwrite(file, data[: left[0]], at)
+            left[0] -= len(data)
+            if left[0] <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     for name, value in (("_write", write), ("BLOCK", 4096), ("_DIRECT", 0)):
         setattr(disk, name, value)

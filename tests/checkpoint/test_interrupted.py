@@ -3,11 +3,14 @@
 import errno
 import fcntl
 import hashlib
+import itertools
 import multiprocessing
 import os
 import resource
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,13 +41,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def dies_after(count: int) -> Callable[..., None]:
     """Return a stand-in for the write that ends the process by SIGKILL when `count` bytes are written."""
-    left = [count]
+    left, one_by_one = [count], threading.Lock()
 
     def write(file: int, data: memoryview, at: int) -> None:
-        os.pwrite(file, data[: left[0]], at)
-        left[0] -= len(data)
-        if left[0] <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        with one_by_one:
+            os.pwrite(file, data[: left[0]], at)
+            left[0] -= len(data)
+            if left[0] <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     return write
 
@@ -155,6 +159,47 @@ def test_a_full_disk_is_a_clear_error_and_finished_files_stay(
     assert hashes(tmp_path) == whole
 
 
+def test_a_disk_without_the_room_for_a_file_says_so_before_the_file_is_made(
+    whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allocate, answers = disk._allocate, iter((0, errno.ENOSPC))
+    monkeypatch.setattr(disk, "_allocate", lambda file, size: next(answers))
+    with pytest.raises(
+        FileError, match=r"00002.* cannot be written: No space left on device\. Free space, or .* resume"
+    ):
+        fl.create(TARGET, tmp_path, **OPTIONS)
+    assert hashes(tmp_path).keys() == {"model-00001-of-00005.safetensors"}
+    monkeypatch.setattr(disk, "_allocate", allocate)
+    fl.create(TARGET, tmp_path, resume=True, **OPTIONS)
+    assert hashes(tmp_path) == whole
+
+
+def test_a_file_system_that_sets_no_room_aside_gets_the_same_files(
+    whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_allocate", lambda file, size: errno.EOPNOTSUPP)
+    fl.create(TARGET, tmp_path, **OPTIONS)
+    assert hashes(tmp_path) == whole
+
+
+def test_blocks_that_are_written_side_by_side_stand_where_they_belong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "BLOCK", 8192)
+    data, write, turns = os.urandom(50 * 8192 + 77), disk._write, itertools.count()
+
+    def late(file: int, block: memoryview, at: int) -> None:
+        time.sleep(0.004 * (next(turns) % 3))  # so that later blocks are done before earlier ones
+        write(file, block, at)
+
+    monkeypatch.setattr(disk, "_write", late)
+    with disk.Blocks() as blocks:
+        for name in ("a.bin", "b.bin"):
+            with disk.Sink(tmp_path / name, len(data), blocks) as sink:
+                sink.put(data)
+    assert (tmp_path / "a.bin").read_bytes() == (tmp_path / "b.bin").read_bytes() == data
+
+
 def test_a_limit_on_file_sizes_is_a_clear_error(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
@@ -193,10 +238,10 @@ def test_an_interrupt_leaves_finished_files_and_no_other(
 
 
 def test_a_file_that_another_process_writes_is_refused(tmp_path: Path) -> None:
-    with disk.Sink(tmp_path / "a.bin", 3) as sink:
+    with disk.Blocks() as blocks, disk.Sink(tmp_path / "a.bin", 3, blocks) as sink:
         with (
             pytest.raises(FileError, match="is being written by another process"),
-            disk.Sink(tmp_path / "a.bin", 3),
+            disk.Sink(tmp_path / "a.bin", 3, blocks),
         ):
             pass
         sink.put(b"abc")
@@ -227,7 +272,7 @@ def test_leftovers_of_another_layout_are_removed_on_resume(tmp_path: Path) -> No
 def test_a_file_of_any_length_is_what_was_put_in(length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "BLOCK", 8192)
     data = bytes(i * 7 % 251 for i in range(length))
-    with disk.Sink(tmp_path / "a.bin", length) as sink:
+    with disk.Blocks() as blocks, disk.Sink(tmp_path / "a.bin", length, blocks) as sink:
         for first in range(0, length, 3001):
             sink.put(data[first : first + 3001])
     assert (tmp_path / "a.bin").read_bytes() == data

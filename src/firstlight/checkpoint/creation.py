@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
 import torch
 
-from firstlight.checkpoint.disk import BLOCK, Sink, refused
+from firstlight.checkpoint.disk import BLOCK, Blocks, Sink, refused
 from firstlight.checkpoint.folder import (
     check_folder,
     is_ready,
@@ -179,18 +179,19 @@ def _write(folder: Path, files: Sequence[File], job: Job, tell: Tell) -> None:
     except OSError as error:
         raise refused(folder, error) from error
     total, done = sum(file.nbytes for file in files), 0
-    for file in files:
+    with Blocks() as blocks:
+        for file in files:
 
-        def told(count: int, name: str = file.name) -> None:
-            nonlocal done
-            done += count
-            tell("create", done // _MEGABYTE, total // _MEGABYTE, f"MB  {name}")
+            def told(count: int, name: str = file.name) -> None:
+                nonlocal done
+                done += count
+                tell("create", done // _MEGABYTE, total // _MEGABYTE, f"MB  {name}")
 
-        told(0)
-        start = file.header(job.metadata)
-        with Sink(folder / file.name, len(start) + file.nbytes) as sink:
-            sink.put(start)
-            _put(file, sink, job.seed, told)
+            told(0)
+            start = file.header(job.metadata)
+            with Sink(folder / file.name, len(start) + file.nbytes, blocks) as sink:
+                sink.put(start)
+                _put(file, sink, job.seed, told)
 
 
 def _put(file: File, sink: Sink, seed: int, told: Callable[[int], None]) -> None:

@@ -1,16 +1,18 @@
 """`Sink`: brings the bytes of one file to the disk while the next ones are made; the file is there whole or not at all.
 
-Blocks take turns: one is filled while the others are written by a thread. Where the system can (O_DIRECT), blocks go
-to the disk past the page cache: no copy, no gigabytes of dirty pages that hold up everything else.
+Blocks take turns: one is filled while threads write the others, some at a time, so that the disk never waits for the next
+request. Where the system can (O_DIRECT), blocks go to the disk past the page cache: no copy, no gigabytes of dirty pages that
+hold up everything else. Room on the disk is reserved first: else writes that make a file longer wait for each other.
 """
 
 import contextlib
+import ctypes
 import errno
 import mmap
 import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 
@@ -18,8 +20,9 @@ import torch
 
 from firstlight.errors import FileError
 
-BLOCK = 2**25  # bytes written at once
-_BLOCKS = 3  # so that neither side waits for a hiccup of the other
+BLOCK = 2**24  # bytes written at once
+_WRITERS = 3  # blocks on their way at a time
+_BLOCKS = _WRITERS + 3  # so that neither side waits for a hiccup of the other
 _PAGE = 4096  # what O_DIRECT wants addresses, lengths and offsets to be multiples of
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
@@ -29,6 +32,24 @@ def aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
+class Blocks:
+    """Memory for the blocks, and the threads that write them: of one file after another. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self.maps = [mmap.mmap(-1, BLOCK + _PAGE, flags=private) for _ in range(_BLOCKS)]  # page-aligned
+        self.tensors = [torch.frombuffer(memory, dtype=torch.uint8) for memory in self.maps]
+        self.threads = ThreadPoolExecutor(_WRITERS, "firstlight-write")
+
+    def __enter__(self) -> "Blocks":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.threads.shutdown()
+
+
 class Sink:
     """A file of known size, written from its first byte to its last. Use it as a context manager.
 
@@ -36,20 +57,23 @@ class Sink:
     an error flushes everything to the disk and gives the file its name; leaving with one removes it.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
-        self._path, self._size = path, size
-        self._maps = [mmap.mmap(-1, BLOCK + _PAGE) for _ in range(_BLOCKS)]  # page-aligned
-        self._tensors = [torch.frombuffer(memory, dtype=torch.uint8) for memory in self._maps]
+    def __init__(self, path: Path, size: int, blocks: Blocks) -> None:
+        self._path, self._size, self._blocks = path, size, blocks
         self._written: list[Future[None] | None] = [None] * _BLOCKS
         self._turn, self._used, self._at = 0, 0, 0
-        self._thread = ThreadPoolExecutor(1, "firstlight-write")
         self._file = -1
 
     def __enter__(self) -> "Sink":
         with self._told():
-            self._file = _open(aside(self._path))
-            _lock(self._file, self._path)
-            os.ftruncate(self._file, 0)
+            file = _open(aside(self._path))
+            _lock(file, self._path)
+            self._file = file
+            try:
+                os.ftruncate(file, 0)
+                _reserve(file, self._size)
+            except BaseException:
+                self._drop()
+                raise
         return self
 
     def space(self, count: int) -> torch.Tensor:
@@ -58,7 +82,7 @@ class Sink:
         if self._used + count > BLOCK + _PAGE:
             self._hand_over()
         self._used += count
-        return self._tensors[self._turn][self._used - count : self._used]
+        return self._blocks.tensors[self._turn][self._used - count : self._used]
 
     def put(self, data: bytes | memoryview) -> None:
         """Append bytes of any length."""
@@ -79,18 +103,17 @@ class Sink:
             raise
         if kind is not None:
             self._drop()
-        self._thread.shutdown()
 
     def _hand_over(self) -> None:
         """Have the whole pages of the block written, and go on in the next one, with what was left over."""
         whole = self._used - self._used % _PAGE
         turn, following = self._turn, (self._turn + 1) % _BLOCKS
-        view = memoryview(self._maps[turn])[:whole]
-        self._written[turn] = self._thread.submit(_write, self._file, view, self._at)
+        view = memoryview(self._blocks.maps[turn])[:whole]
+        self._written[turn] = self._blocks.threads.submit(_write, self._file, view, self._at)
         with self._told():
             self._wait(following)
         rest = self._used - whole
-        self._tensors[following][:rest] = self._tensors[turn][whole : self._used]
+        self._blocks.tensors[following][:rest] = self._blocks.tensors[turn][whole : self._used]
         self._turn, self._used, self._at = following, rest, self._at + whole
 
     def _wait(self, turn: int) -> None:
@@ -103,7 +126,7 @@ class Sink:
         for turn in range(_BLOCKS):
             self._wait(turn)
         _buffered(self._file)  # the last bytes are no whole page
-        _write(self._file, memoryview(self._maps[self._turn])[: self._used], self._at)
+        _write(self._file, memoryview(self._blocks.maps[self._turn])[: self._used], self._at)
         assert self._at + self._used == self._size, "the file is not as long as its header says"
         os.fsync(self._file)
         aside(self._path).replace(self._path)
@@ -113,7 +136,7 @@ class Sink:
 
     def _drop(self) -> None:
         """Remove what was written so far."""
-        self._thread.shutdown()
+        wait([future for future in self._written if future is not None])
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -153,6 +176,22 @@ def _open(path: Path) -> int:
         if not _DIRECT or error.errno != errno.EINVAL:
             raise
         return os.open(path, flags, 0o666)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Have the disk set room aside, if its file system can, so that one that is full says so before anything is made."""
+    number = _allocate(file, size)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        raise OSError(number, os.strerror(number))
+
+
+def _allocate(file: int, size: int) -> int:
+    """Return 0, or the number of the system's error. Python's own call writes zeros where the file system cannot."""
+    if sys.platform != "linux":
+        return errno.EOPNOTSUPP
+    libc = ctypes.CDLL(None, use_errno=True)
+    done = libc.fallocate(file, 0, ctypes.c_int64(0), ctypes.c_int64(size))
+    return ctypes.get_errno() if done else 0
 
 
 def _sync_folder(folder: Path) -> None:
