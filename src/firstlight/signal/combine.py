@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from firstlight.signal.kernel import Array, Kernel, Spread, common_factors
+from firstlight.signal.kernel import Kernel, Spread, common_factors
+from firstlight.signal.maps import Array
 
 
 def aligned(*kernels: Kernel) -> tuple[list[Kernel], tuple[int, ...]]:
@@ -112,4 +113,17 @@ def total(*kernels: Kernel) -> Kernel:
         share = powers[0] / (sum(powers) or 1.0)
         spread = made.spread * share**2 + other.spread * (1 - share) ** 2
         made = Kernel(made.dims, made.pairs + other.pairs + 2 * m * n, _spanned(made) + _spanned(other), spread)
+    return made
+
+
+def exclusive(a: Kernel, b: Kernel, dim: int | None = None) -> Kernel:
+    """Return the kernel of a sum of two tensors of one shape, of which at every element one is 0.
+
+    dim: where given, one of the two is 0 at every place of this dimension, the same for all elements there.
+    """
+    (a, b), _ = aligned(a, b)
+    made = total(a, b)
+    axes = range(made.pairs.ndim) if dim is None else made.axes(dim)
+    agree = tuple(slice(1, None) if axis in axes else slice(None) for axis in range(made.pairs.ndim))
+    made.pairs[agree] = (a.pairs + b.pairs)[agree]
     return made

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstlight.signal.kernel import Array, Kernel
+from firstlight.signal.kernel import Kernel
+from firstlight.signal.maps import Array
 
 Function = Callable[[Tensor], Tensor]
 
@@ -110,19 +111,15 @@ def mean_slope(function: Function, kernel: Kernel) -> float:
     return float((weight * z * values).sum()) / math.sqrt(variance)
 
 
-def fluctuation(function: Function, kernel: Kernel, *, slope: bool = False) -> tuple[float, float]:
-    """Return (E f⁴ / (E f²)² at agreement, the elasticity dlog E f²/dlog q), both at the kernel's mean variance."""
+def elasticity(function: Function, kernel: Kernel) -> float:
+    """Return dlog E f(x)² / dlog q at the kernel's mean variance."""
     variance, mean = float(kernel.variances().mean()), float(kernel.mean.mean())
     if variance <= _TINY:
-        return 1.0, 0.0
+        return 0.0
     z, weight = _nodes()
-    at_nodes = _Integrand(function, slope, False)
-    values = [at_nodes(mean + math.sqrt(variance * f) * z) for f in (0.98, 1.0, 1.02)]
-    low, at, high = ((weight * v**2).sum() for v in values)
-    if at <= 0:
-        return 1.0, 0.0
-    drift = math.log(max(high, _TINY) / max(low, _TINY)) / math.log(1.02 / 0.98)
-    return float((weight * values[1] ** 4).sum() / at**2), drift
+    at_nodes = _Integrand(function, False, True)
+    low, high = (float((weight * at_nodes(mean + math.sqrt(variance * f) * z)).sum()) for f in (0.98, 1.02))
+    return math.log(max(high, _TINY) / max(low, _TINY)) / math.log(1.02 / 0.98)
 
 
 def _series(function: _Integrand, means: Array, variances: Array) -> tuple[Array, Array, Array, Array]:

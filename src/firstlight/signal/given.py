@@ -12,7 +12,8 @@ from firstlight.model.operators.graph import Graph, Value
 from firstlight.model.roles import entries
 from firstlight.plan import Plan
 from firstlight.recipes.row import PlanRow
-from firstlight.signal.kernel import Array, Kernel, constant, observed, random
+from firstlight.signal.kernel import Kernel, constant, observed, random
+from firstlight.signal.maps import Array
 from firstlight.signal.rules.table import State
 
 _WHOLE = 1 << 22  # elements of a weight of which everything is observed; of larger ones mean and power

@@ -12,9 +12,8 @@ from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from firstlight.signal.maps import Array, pair_map
 
 
 class Atom(NamedTuple):
@@ -122,6 +121,11 @@ class Kernel:
     def variances(self) -> Array:
         """Return the variance at each place, in the shape of `mean`."""
         return np.maximum(self.squares() - self.mean**2, 0.0)
+
+    def profile(self, axis: int) -> Array:
+        """Return the root mean squares at the places along an axis."""
+        power = self.squares().mean(axis=tuple(a for a in range(self.pairs.ndim) if a != axis))
+        return np.asarray(np.sqrt(np.maximum(power, 0.0)))
 
     def spread_out(self, values: Array, *, squares: bool = False) -> Array:
         """Return an array in the shape of `mean` in that of `pairs`: 'differ' entries get the mean over places.
@@ -256,7 +260,7 @@ class Kernel:
             made = made.with_copies(dim)
         axis = made.axes(dim)[0]
         out = matrix.shape[0]
-        pairs = np.moveaxis(np.tensordot(pair_map(matrix), made.pairs, (1, axis)), 0, axis)
+        pairs = np.moveaxis(np.tensordot(pair_map(matrix, made.profile(axis)), made.pairs, (1, axis)), 0, axis)
         mean = np.moveaxis(np.tensordot(matrix, made.mean, (1, axis)), 0, axis)
         if out == 1:
             pairs, mean = np.take(pairs, 1, axis), np.take(mean, 0, axis)
@@ -355,24 +359,6 @@ def _aligned(flat: Kernel, shape: Sequence[int]) -> Kernel:
     wanted = tuple(size for size in shape if size > 1)
     common = common_factors([sizes, wanted])
     return flat.merged(0).cut(0, wanted) if common is None else flat.cut(0, common)
-
-
-def pair_map(matrix: Array) -> Array:
-    """Return what a linear map (out, in) along an axis does to entries of pairs: (1 + out, 1 + in).
-
-    >>> pair_map(np.array([[0.5, 0.5]])).tolist()  # the mean of two places
-    [[0.0, 0.0, 0.0], [0.5, 0.25, 0.25]]
-    """
-    out, size = matrix.shape
-    made = np.zeros((1 + out, 1 + size))
-    squares, totals = matrix**2, matrix.sum(1)
-    made[1:, 1:] = squares
-    made[1:, 0] = totals**2 - squares.sum(1)
-    if out > 1:
-        columns = (matrix.sum(0) ** 2 - squares.sum(0)) / (out * (out - 1))
-        made[0, 1:] = columns
-        made[0, 0] = (matrix.sum() ** 2 - (totals**2).sum()) / (out * (out - 1)) - columns.sum()
-    return made
 
 
 def _dotted(array: Array, axis: int, atom: Atom) -> Array:

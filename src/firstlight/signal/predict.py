@@ -20,7 +20,7 @@ from firstlight.signal.describe import describe, one_line
 from firstlight.signal.given import inputs, parameters
 from firstlight.signal.propagate import backward, forward
 from firstlight.signal.readout import Seen, row
-from firstlight.signal.rules import losses
+from firstlight.signal.rules import FORWARD, losses
 from firstlight.signal.rules.table import Run
 from firstlight.signal.statistics import channels_second
 from firstlight.signal.statistics import row as observed_row
@@ -199,7 +199,8 @@ def _table(model: nn.Module, graph: Graph, run: Run, places: Places, batch: Any,
     missing = [name for name, _ in leaves(model) if name not in called and places.calls[name] == 0]
     words = [f"layer '{name}' was not called, or not as a module" for name in missing]
     words += [
-        f"operator '{op}' has no rule and was sampled, {count} times" for op, count in sorted(run.sampled.items())
+        f"operator '{op}' {'has no rule that fits here' if op in FORWARD else 'has no rule'} and was sampled, {count} times"
+        for op, count in sorted(run.sampled.items())
     ]
     words += [
         f"operator '{op}' has no rule and cannot run alone: its output is taken to have the power of its input, {n} times"

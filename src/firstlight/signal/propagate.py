@@ -6,14 +6,13 @@ import torch
 
 from firstlight.model.operators import labels
 from firstlight.model.operators.graph import Graph, Node, Value
-from firstlight.signal.kernel import Kernel, random
-from firstlight.signal.rules import BACKWARD, FORWARD
+from firstlight.signal.kernel import Kernel
+from firstlight.signal.rules import BACKWARD, FORWARD, writes
 from firstlight.signal.rules.sampled import fold, sampled, sampled_backward
 from firstlight.signal.rules.table import Run, State
 from firstlight.signal.rules.views import pieces_backward
 
 _SLICES = labels.NARROWING
-_FILLED = labels.words("zeros_like ones_like full_like new_empty new_zeros new_ones new_full zero fill")
 
 
 def forward(graph: Graph, start: Mapping[Value, State], orthogonal: set[Value]) -> Run:
@@ -32,8 +31,8 @@ def forward(graph: Graph, start: Mapping[Value, State], orthogonal: set[Value]) 
 
 def _step(run: Run, node: Node) -> Sequence[State]:
     if node.op == "join":
-        return [_join(run, node)]
-    if node.op.startswith("empty") or node.op in _FILLED:
+        return [writes.joined(run, node)]
+    if node.op.startswith("empty") or node.op in writes.FILLED:
         return [State(known=_filled(node).expand(out.shape)) for out in node.outputs]
     folded = fold(run, node)
     if folded is not None:
@@ -52,28 +51,6 @@ def _filled(node: Node) -> torch.Tensor:
     )
     known = isinstance(number, int | float)
     return torch.tensor(float(number) if known else 0.0, dtype=torch.float32 if node.out.floating else torch.long)
-
-
-def _join(run: Run, node: Node) -> State:
-    """A tensor parts of which were written over: the last write where it covers all, else shares of the power."""
-    last = node.inputs[-1]
-    if last.shape == node.out.shape:
-        return run.state(last)
-    made = run.kernel(node.inputs[0])
-    whole = max(_count(node.out), 1)
-    second = made.second
-    for part in node.inputs[1:]:
-        share = min(_count(part) / whole, 1.0)
-        second = second * (1 - share) + run.kernel(part).second * share
-    run.sampled["join"] = run.sampled.get("join", 0) + 1
-    return State(made=random(node.out.shape, second), sampled=True)
-
-
-def _count(value: Value) -> int:
-    count = 1
-    for size in value.shape:
-        count *= size
-    return count
 
 
 def _follow_weights(run: Run, node: Node) -> None:
@@ -96,15 +73,13 @@ def backward(run: Run, graph: Graph, start: Mapping[Value, Kernel]) -> None:
         run.push(value, gradient)
     for node in reversed(graph.nodes):
         found = [run.gradients.get(out) for out in node.outputs]
-        if all(gradient is None for gradient in found) or all(_passed(run, out) for out in node.outputs):
+        if all(gradient is None for gradient in found) or all(run.known(out) is not None for out in node.outputs):
+            continue
+        if all(run.state(out).root is not None for out in node.outputs):
+            for out in node.outputs:
+                run.descend(out)
             continue
         _back(run, node, found)
-
-
-def _passed(run: Run, out: Value) -> bool:
-    """Whether a gradient went to what the value is a function of already, or nothing is behind the value."""
-    state = run.state(out)
-    return state.known is not None or state.root is not None
 
 
 def _back(run: Run, node: Node, gradients: list[Kernel | None]) -> None:
@@ -112,7 +87,8 @@ def _back(run: Run, node: Node, gradients: list[Kernel | None]) -> None:
         pieces_backward(run, node, gradients)
         return
     if node.op == "join":
-        _unjoin(run, node, gradients)
+        if gradients[0] is not None:
+            writes.joined_backward(run, node, gradients[0])
         return
     rule: Callable[[Run, Node, Kernel], None] | None = BACKWARD.get(node.op)
     if rule is None or gradients[0] is None:
@@ -120,15 +96,3 @@ def _back(run: Run, node: Node, gradients: list[Kernel | None]) -> None:
             sampled_backward(run, node, gradients)
         return
     rule(run, node, gradients[0])
-
-
-def _unjoin(run: Run, node: Node, gradients: list[Kernel | None]) -> None:
-    gradient = gradients[0]
-    last = node.inputs[-1]
-    if gradient is None:
-        return
-    if last.shape == node.out.shape:
-        run.push(last, gradient)
-        return
-    for value in node.inputs:
-        run.push(value, random(value.shape, gradient.second))

@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from firstlight.signal.combine import product
-from firstlight.signal.dual import Function, fluctuation, linear, transformed
-from firstlight.signal.kernel import Array, Kernel, Spread
+from firstlight.signal.dual import Function, elasticity, linear, transformed
+from firstlight.signal.kernel import Kernel, Spread
+from firstlight.signal.maps import Array
 
 _TINY, _NARROW, _WIDEST = 1e-30, 0.01, 1.0
 _WEIGHTS = (1 / 6, 2 / 3, 1 / 6)  # of the three nodes of Gauss-Hermite quadrature
@@ -33,35 +34,32 @@ def drawn(kernel: Kernel, *, orthogonal: bool = False) -> Kernel:
     """Return the kernel of a product with fresh weights, with what their draw adds; orthogonal ones keep norms."""
     if orthogonal:
         return kernel
-    squares = replace(kernel, pairs=_squares(kernel))
-    return replace(kernel, spread=kernel.spread + Spread(*(math.log1p(2 * part) for part in _means(squares))))
+    return replace(kernel, spread=kernel.spread + Spread(*(math.log1p(2 * share) for share in _shares(kernel))))
 
 
 def after(function: Function, before: Kernel) -> Kernel:
     """Return the kernel of f(x) with its spread, from that of x: the mean over the variances that x may have."""
+    plain = transformed(function, before)
     if linear(function) is not None or before.variances().max() <= _TINY:
-        return transformed(function, before)
-    squares = replace(before, pairs=_squares(before))
-    if _means(squares)[0] < _WIDE:
-        return transformed(function, before)
-    made = _averaged(function, before)
+        return plain
+    shares = _shares(before)
+    if shares[0] < _WIDE:
+        return plain
+    made = _averaged(function, before, plain)
     if made.second <= _TINY:
         return replace(made, spread=NONE)
-    peak, elastic = fluctuation(function, before)
+    elastic = elasticity(function, before)
     fourth = transformed(lambda x: function(x).square(), before)
-    power = fourth.second / peak  # (E f²)² at the mean variance
-    own = [
-        math.log1p(max(whole / power - 1 - 2 * elastic**2 * share, 0.0))
-        for whole, share in zip(_means(fourth), _means(squares), strict=True)
-    ]
+    whole = _relative(fourth, plain)
+    own = [math.log1p(max(w - 1 - 2 * elastic**2 * share, 0.0)) for w, share in zip(whole, shares, strict=True)]
     return replace(made, spread=before.spread * elastic**2 + Spread(*own))
 
 
-def _averaged(function: Function, before: Kernel) -> Kernel:
+def _averaged(function: Function, before: Kernel, plain: Kernel) -> Kernel:
     """Return the kernel of f(x), averaged over three variances that stand for their log-normal spread."""
     width = min(before.spread.each, _WIDEST)
     if width < _NARROW:
-        return transformed(function, before)
+        return plain
     scales = [math.exp(math.sqrt(width) * z - width / 2) for z in (-math.sqrt(3), 0.0, math.sqrt(3))]
     middle = sum(w * scale for w, scale in zip(_WEIGHTS, scales, strict=True))
     parts = [transformed(function, before.scaled(math.sqrt(scale / middle))) for scale in scales]
@@ -75,21 +73,35 @@ def through(function: Function, before: Kernel, gradient: Kernel) -> Kernel:
     line = linear(function)
     if line is not None:
         return gradient.scaled(line[0])
-    squares = _squares(gradient)
-    shares = _means(replace(gradient, pairs=squares))
+    slope = transformed(function, before, slope=True)
+    shares = _shares(gradient)
     if shares[0] < _WIDE or gradient.second <= _TINY:
-        return replace(product(gradient, transformed(function, before, slope=True)), spread=gradient.spread)
-    slope = replace(transformed(function, before, slope=True), spread=NONE)  # at the mean variance: the draws that make
+        return replace(product(gradient, slope), spread=gradient.spread)
+    slope = replace(slope, spread=NONE)  # at the mean variance: the draws that make
     made = product(gradient, slope)  # a signal large, and slopes small, make gradients large as well
     if slope.second <= _TINY:
         return made
-    fourth = transformed(function, before, slope=True, square=True)
-    joint = product(replace(gradient, pairs=1 + 2 * squares, mean=np.ones_like(gradient.mean)), fourth)
-    power = fourth.second / fluctuation(function, before, slope=True)[0]
+    sizes = gradient.spread_out(gradient.squares(), squares=True)
+    powers = replace(gradient, pairs=sizes + 2 * gradient.pairs**2, mean=gradient.squares())
+    joint = product(powers, transformed(function, before, slope=True, square=True))
     own = [
-        math.log1p(max(whole / power - 1 - 2 * share, 0.0)) for whole, share in zip(_means(joint), shares, strict=True)
+        math.log1p(max(whole - 1 - 2 * share, 0.0)) for whole, share in zip(_relative(joint, made), shares, strict=True)
     ]
     return replace(made, spread=gradient.spread + Spread(*own))
+
+
+def _shares(kernel: Kernel) -> tuple[float, float]:
+    """Return the mean square correlation of two elements: of all, as they weigh, and of one example and place."""
+    power = max(kernel.second, _TINY)
+    raw = replace(kernel, pairs=(kernel.pairs / power) ** 2)
+    return raw.common, _units(replace(kernel, pairs=_squares(kernel)))
+
+
+def _relative(fourth: Kernel, second: Kernel) -> tuple[float, float]:
+    """Return E x² y² over the product of their means: of all elements, and of one example and place."""
+    at = second.spread_out(np.maximum(second.squares(), _TINY), squares=True)
+    power = max(second.second, _TINY)
+    return fourth.common / power**2, _units(replace(fourth, pairs=fourth.pairs / at))
 
 
 def _squares(kernel: Kernel) -> Array:
@@ -97,10 +109,10 @@ def _squares(kernel: Kernel) -> Array:
     return np.clip(kernel.pairs / np.maximum(at, _TINY), -1, 1) ** 2
 
 
-def _means(kernel: Kernel) -> tuple[float, float]:
-    """Return the mean of pairs over all, and over those of one example and place."""
+def _units(kernel: Kernel) -> float:
+    """Return the mean over pairs of units of one example and place."""
     units = [a for d in range(1, len(kernel.dims)) for a in kernel.axes(d) if not kernel.atoms[a].resolved]
     made = Kernel(
         tuple((atom,) for i, atom in enumerate(kernel.atoms) if i not in units), kernel.pair_mean(units), np.zeros(0)
     )
-    return kernel.common, float(made.squares().mean())
+    return float(made.squares().mean())

@@ -24,6 +24,7 @@ _ELEMENTWISE = _SINGLE | labels.words(
     "abs neg exp exp2 expm1 log log1p sqrt rsqrt square pow cos erf add sub rsub mul div reciprocal clamp clamp_min "
     "clamp_max clip threshold maximum minimum _to_copy clone"
 )
+_RRELU = (1 / 8, 1 / 3)  # slopes that torch leaves out of the call where they are its own
 _PARAMS = {"leaky_relu": 1, "elu": 1, "celu": 1, "hardshrink": 1, "softshrink": 1, "softplus": 1}  # argument of each
 PASSED = (  # operators that hand numbers on, or average them
     labels.VIEWS | labels.COPIES | labels.words(
@@ -168,7 +169,9 @@ def _closed(value: Value, nodes: list[Node]) -> bool:
 def _named(value: Value, nodes: list[Node]) -> Found:
     """Return the known activation that operators compute, 'linear' for a straight line, None for no known one."""
     if len(nodes) == 1 and nodes[0].op == "rrelu_with_noise":
-        return "leaky_relu", (nodes[0].args[2] + nodes[0].args[3]) / 2
+        given = nodes[0].args[2:4]
+        lower, upper = (given[i] if i < len(given) else own for i, own in enumerate(_RRELU))
+        return "leaky_relu", (lower + upper) / 2
     grid = torch.linspace(-4, 4, 41, dtype=torch.float64, device="cpu")
     try:
         curve = _computed(value, nodes, grid)

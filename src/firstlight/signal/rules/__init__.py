@@ -4,13 +4,17 @@ from firstlight.signal.rules import (
     attention,
     convolutions,
     elementwise,
+    gates,
     lookup,
     losses,
     norms,
+    padding,
+    pooling,
     products,
     reductions,
     sampled,
     views,
+    writes,
 )
 from firstlight.signal.rules.table import BACKWARD, FORWARD, Run, State, backward, forward
 
@@ -24,11 +28,15 @@ __all__ = [
     "convolutions",
     "elementwise",
     "forward",
+    "gates",
     "lookup",
     "losses",
     "norms",
+    "padding",
+    "pooling",
     "products",
     "reductions",
     "sampled",
     "views",
+    "writes",
 ]

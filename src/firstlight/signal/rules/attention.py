@@ -8,7 +8,8 @@ import numpy as np
 
 from firstlight.model.operators.graph import Node
 from firstlight.signal.combine import product
-from firstlight.signal.kernel import Array, Atom, Kernel
+from firstlight.signal.kernel import Atom, Kernel
+from firstlight.signal.maps import Array
 from firstlight.signal.rules.table import RESOLVED, Run, State, backward, forward
 
 _SMALL = 0.02  # variance of scores below which a formula will do

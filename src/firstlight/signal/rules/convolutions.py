@@ -1,18 +1,16 @@
-"""Rules for convolutions, pooling and resizing: maps along axes whose places are told apart, as borders matter."""
+"""Rules for convolutions: maps along axes whose places are told apart, as borders matter."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 from itertools import product as combinations
 
 import numpy as np
-import torch
 
 from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import contracted, total
-from firstlight.signal.dual import transformed
-from firstlight.signal.kernel import Array, Kernel, pair_map, random
+from firstlight.signal.kernel import Kernel, random
+from firstlight.signal.maps import Array, pair_map
 from firstlight.signal.rules.products import is_weight
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.table import Run, State, backward, forward
@@ -107,7 +105,8 @@ def _along(kernel: Kernel, dim: int, maps: list[Array]) -> Kernel:
     merged = kernel.merged(dim, resolved=True)
     merged = merged if merged.dims[dim] else merged.with_copies(dim)
     place = merged.axes(dim)[0]
-    matrix = sum(pair_map(m) for m in maps)
+    profile = merged.profile(place)
+    matrix = sum(pair_map(m, profile) for m in maps)
     pairs = np.moveaxis(np.tensordot(matrix, merged.pairs, (1, place)), 0, place)
     mean = np.moveaxis(np.tensordot(sum(maps), merged.mean, (1, place)), 0, place)
     if maps[0].shape[0] == 1:
@@ -151,153 +150,3 @@ def _weight_gradient(run: Run, node: Node, gradient: Kernel) -> Kernel:
         flat.append(merged.resized(2, places) if merged.dims[2] else merged.broadcast((*merged.shape[:2], places)))
     made = contracted(flat[0], flat[1], ("nox", "nix", "oi"))
     return random(w.shape, made.second)
-
-
-# pooling ------------------------------------------------------------------------------------------------------------
-
-
-def _windows(node: Node) -> list[Array]:
-    """Return for each axis the map of an average over windows."""
-    x, out = node.inputs[0], node.out
-    rank = len(node.args[1]) if not isinstance(node.args[1], int) else 1
-    sizes = x.shape[len(x.shape) - rank :]
-    outs = out.shape[len(out.shape) - rank :]
-    if "adaptive" in node.op:
-        return [_adaptive(o, n) for o, n in zip(outs, sizes, strict=True)]
-    width = [*node.args[1]] if not isinstance(node.args[1], int) else [node.args[1]]
-    stride = list(node.args[2]) if len(node.args) > 2 and node.args[2] else width
-    padding = list(node.args[3]) if len(node.args) > 3 and not isinstance(node.args[3], int) else [0] * rank
-    made = []
-    for o, n, k, s, p in zip(outs, sizes, _long(width, rank), _long(stride, rank), _long(padding, rank), strict=True):
-        matrix = sum(tap(o, n, i, s, p, 1, False) for i in range(k))
-        made.append(np.asarray(matrix) / k)
-    return made
-
-
-def _long(values: list[int], rank: int) -> list[int]:
-    return values if len(values) == rank else values * rank
-
-
-def _adaptive(out: int, size: int) -> Array:
-    made = np.zeros((out, size))
-    for i in range(out):
-        start, stop = i * size // out, -(-(i + 1) * size // out)
-        made[i, start:stop] = 1 / (stop - start)
-    return made
-
-
-@forward("avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d")
-def average_pool(run: Run, node: Node) -> State:
-    """A known map along each axis of places."""
-    return State(made=_each(run.kernel(node.inputs[0]), _windows(node)))
-
-
-@backward("avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d")
-def average_pool_backward(run: Run, node: Node, gradient: Kernel) -> None:
-    """The transposed map."""
-    run.push(node.inputs[0], _each(gradient, [m.T for m in _windows(node)]))
-
-
-def _each(kernel: Kernel, maps: list[Array]) -> Kernel:
-    first = len(kernel.dims) - len(maps)
-    for i, matrix in enumerate(maps):
-        kernel = kernel.mapped(first + i, matrix)
-    return kernel
-
-
-def _largest(count: int) -> tuple[float, float]:
-    """Return mean and variance of the largest of independent standard normal numbers."""
-    z = np.arange(-10, 10, 1e-3)
-    below = np.cumsum(np.exp(-z * z / 2)) * 1e-3 / math.sqrt(2 * math.pi)
-    density = np.diff(np.clip(below, 0, 1) ** count, prepend=0)
-    mean = float((density * z).sum())
-    return mean, float((density * z * z).sum()) - mean**2
-
-
-@forward("max_pool2d_with_indices max_pool1d_with_indices max_pool3d_with_indices")
-def max_pool(run: Run, node: Node) -> list[State]:
-    """The largest of normal numbers with a part in common; a rising function is applied after."""
-    value = node.inputs[0]
-    state = run.state(value)
-    rising = state.function is not None and state.root is not None and _is_rising(state.function)
-    kernel = run.kernel(state.root) if rising and state.root is not None else run.kernel(value)
-    made = _maximum(kernel, _windows(node))
-    if rising and state.function is not None:
-        made = transformed(state.function, made)
-    return [State(made=replace(made, spread=run.kernel(value).spread)), State(made=made.scaled(0))]
-
-
-def _is_rising(function: Callable[[torch.Tensor], torch.Tensor]) -> bool:
-    x = torch.linspace(-6, 6, 241, dtype=torch.float64)
-    return bool((torch.diff(function(x)) >= -1e-12).all())
-
-
-def _maximum(kernel: Kernel, maps: list[Array]) -> Kernel:
-    first = len(kernel.dims) - len(maps)
-    flat = kernel
-    for d in range(first, len(kernel.dims)):
-        flat = flat.merged(d)
-    places = [a for d in range(first, len(kernel.dims)) for a in flat.axes(d)]
-    flat = flat.flat(places)
-    variance = float(flat.variances().mean())
-    pair = flat.averaged(a for a in range(flat.pairs.ndim) if a not in places)
-    near = float(np.asarray(pair.pairs)[(0,) * len(places)]) - float(flat.mean.mean()) ** 2
-    own = max(variance - max(near, 0.0), 0.0)
-    lift, left = _largest(round(math.prod(1 / m.max() for m in maps)))
-    share = (variance - own + own * left) / max(variance, 1e-300)
-    mean = flat.mean + math.sqrt(own) * lift
-    pairs = flat.covariances() * share + flat.spread_out(mean, squares=True)
-    made = Kernel(flat.dims, pairs, mean, kernel.spread)
-    for i, matrix in enumerate(maps):
-        made = made.resized(first + i, matrix.shape[0])
-    return made
-
-
-@backward("max_pool2d_with_indices max_pool1d_with_indices max_pool3d_with_indices")
-def max_pool_backward(run: Run, node: Node, gradient: Kernel) -> None:
-    """One element of each window gets the gradient."""
-    maps = [m.T / max(m.max(), 1e-300) for m in _windows(node)]
-    share = math.prod(m.max() for m in _windows(node))
-    made = _each(gradient, maps).scaled(math.sqrt(share))
-    value = node.inputs[0]
-    state = run.state(value)
-    if state.root is None or state.function is None or not _is_rising(state.function):
-        run.push(value, made)
-        return
-    largest = _maximum(run.kernel(state.root), _windows(node))
-    slope = transformed(state.function, largest, slope=True).second
-    run.show(value, made)
-    run.push(state.root, made.scaled(math.sqrt(slope)))
-
-
-# resizing -----------------------------------------------------------------------------------------------------------
-
-
-def _resizes(node: Node) -> list[Array]:
-    x, out = node.inputs[0], node.out
-    return [_interpolation(o, n, nearest="nearest" in node.op) for o, n in zip(out.shape[2:], x.shape[2:], strict=True)]
-
-
-def _interpolation(out: int, size: int, *, nearest: bool) -> Array:
-    made = np.zeros((out, size))
-    for i in range(out):
-        if nearest:
-            made[i, min(i * size // out, size - 1)] = 1
-            continue
-        at = min(max((i + 0.5) * size / out - 0.5, 0.0), size - 1.0)
-        low = int(at)
-        made[i, low] += 1 - (at - low)
-        made[i, min(low + 1, size - 1)] += at - low
-    return made
-
-
-@forward("upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d")
-def upsample(run: Run, node: Node) -> State:
-    """A known map along each axis of places."""
-    return State(made=_each(run.kernel(node.inputs[0]), _resizes(node)))
-
-
-@backward("upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d")
-def upsample_backward(run: Run, node: Node, gradient: Kernel) -> None:
-    """The transposed map."""
-    run.push(node.inputs[0], _each(gradient, [m.T for m in _resizes(node)]))

@@ -4,15 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from firstlight.model.operators import labels
 from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import product, total
 from firstlight.signal.dual import Function, transformed
 from firstlight.signal.kernel import Kernel, Spread, constant, random
 from firstlight.signal.rules.reductions import summed_to
-from firstlight.signal.rules.table import Parts, Run, State, argument, backward, forward, with_cross
+from firstlight.signal.rules.table import Parts, Run, State, backward, forward, with_cross
 
 UNARY = (
     "relu gelu silu sigmoid tanh elu celu selu leaky_relu softplus softsign hardtanh hardsigmoid hardswish hardshrink "
@@ -21,6 +23,8 @@ UNARY = (
     "clamp_max threshold positive round floor ceil trunc frac nan_to_num logit special_expit prelu _prelu_kernel"
 )
 BINARY = "add sub rsub mul div"
+_AVERAGES = labels.words("mean sum avg_pool1d avg_pool2d avg_pool3d")
+_PADS = labels.words("constant_pad_nd")
 SAME = "clone _to_copy contiguous lift_fresh lift_fresh_copy detach alias copy_to to type_as positive"
 
 
@@ -47,7 +51,8 @@ def _function(node: Node, place: int) -> Function:
     return apply
 
 
-def _composed(run: Run, value: Value, outer: Function) -> State:
+def composed(run: Run, value: Value, outer: Function) -> State:
+    """Return the state of a function of a value, as a function of what that is a function of."""
     state = run.state(value)
     if state.root is None or state.function is None:
         return State(root=value, function=outer)
@@ -62,12 +67,12 @@ def unary(run: Run, node: Node) -> State:
     if "prelu" in node.op:
         slopes = run.kernel(node.inputs[1])
         slope = float(slopes.mean.mean())
-        return _composed(run, value, lambda x: torch.nn.functional.leaky_relu(x, slope))
+        return composed(run, value, lambda x: torch.nn.functional.leaky_relu(x, slope))
     if node.op == "pow" and not isinstance(node.args[0], Value):
-        return _composed(run, value, _function(node, 1))
+        return composed(run, value, _function(node, 1))
     if node.op in ("cos", "sin") and run.kernel(value).variances().mean() > 10:  # all phases alike
         return State(made=random(value.shape, 0.5))
-    return _composed(run, value, _function(node, 0))
+    return composed(run, value, _function(node, 0))
 
 
 @forward(SAME)
@@ -76,7 +81,7 @@ def same(run: Run, node: Node) -> State:
     state = run.state(node.inputs[0])
     if state.known is not None:
         return State(known=state.known)
-    made = _composed(run, node.inputs[0], lambda x: x)
+    made = composed(run, node.inputs[0], lambda x: x)
     made.allowed, made.mean_of = state.allowed, state.mean_of
     return made
 
@@ -89,15 +94,14 @@ def binary(run: Run, node: Node) -> State:
     left, right = scalar(run, a), scalar(run, b)
     act = _ACTS[node.op]
     if right is not None and left is None and a.shape == node.out.shape:
-        return _with_mask(run, a, _composed(run, a, lambda x: act(x, right, alpha)))
+        return _with_mask(run, a, composed(run, a, lambda x: act(x, right, alpha)))
     if left is not None and right is None and b.shape == node.out.shape:
-        return _composed(run, b, lambda x: act(left, x, alpha))
+        return composed(run, b, lambda x: act(left, x, alpha))
     if left is not None or right is not None:
-        a, b = _spread_numbers(run, a), _spread_numbers(run, b)
-        return State(made=_meet(node, a, b, alpha))
-    if a.shape == b.shape and _root(run, a) is _root(run, b):
-        f, g = _to_root(run, a), _to_root(run, b)
-        return State(root=_root(run, a), function=lambda x: act(f(x), g(x), alpha))
+        return State(made=_meet(node, _factor(run, node, 0), _factor(run, node, 1), alpha))
+    if a.shape == b.shape and root(run, a) is root(run, b):
+        f, g = to_root(run, a), to_root(run, b)
+        return State(root=root(run, a), function=lambda x: act(f(x), g(x), alpha))
     return _meeting(run, node, a, b, alpha)
 
 
@@ -116,7 +120,7 @@ def _meeting(run: Run, node: Node, a: Value, b: Value, alpha: float) -> State:
         if node.op == "add" and known is not None and known.ndim >= 2 and bool((known < -1e4).any()):
             allowed = known.reshape(-1, *known.shape[-2:])[0] > -1e4
             return State(made=run.kernel(signal).broadcast(node.out.shape), allowed=allowed.double().numpy())
-    made = _meet(node, run.kernel(a), run.kernel(b), alpha)
+    made = _meet(node, _factor(run, node, 0), _factor(run, node, 1), alpha)
     if node.op in ("mul", "div") and (_is_size(run, b, a) or _is_size(run, a, b)):
         made = replace(made, spread=Spread())
     if a.shape != b.shape:
@@ -125,9 +129,15 @@ def _meeting(run: Run, node: Node, a: Value, b: Value, alpha: float) -> State:
 
 
 def _is_size(run: Run, size: Value, value: Value) -> bool:
-    """Whether a value is a function of the mean of a function of another, as the root mean square that a norm divides by."""
-    mean = run.state(_root(run, size)).mean_of
-    return mean is not None and _root(run, mean[0]) is _root(run, value)
+    """Whether a value is made of an average of a function of another, as the root mean square that a norm divides by is."""
+    at, averaged = root(run, size), False
+    kernel = run.kernel(at)
+    if float(kernel.variances().mean()) > float((kernel.mean**2).mean()):
+        return False
+    while at.node is not None and len(at.node.inputs) == 1 and at.node.op in _AVERAGES | labels.VIEWS | _PADS:
+        averaged = averaged or at.node.op in _AVERAGES
+        at = root(run, at.node.inputs[0])
+    return averaged and at is root(run, value)
 
 
 def _with_parts(run: Run, node: Node, a: Value, b: Value, alpha: float, made: Kernel) -> State:
@@ -141,7 +151,7 @@ def _with_parts(run: Run, node: Node, a: Value, b: Value, alpha: float, made: Ke
     else:
         signs = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}[node.op]
         left, right = _times(left, signs[0]), _times(right, signs[1])
-        shared = [(run.kernel(v), left[v] * right[v]) for v in left if v in right and left[v] * right[v]]
+        shared = [(run.part(v), left[v] * right[v]) for v in left if v in right and left[v] * right[v]]
         made = with_cross(made, shared)
     return State(made=made, parts={v: left.get(v, 0.0) + right.get(v, 0.0) for v in (*left, *right)})
 
@@ -154,16 +164,51 @@ def _meet(node: Node, a: Kernel, b: Kernel, alpha: float) -> Kernel:
     if node.op in ("add", "sub", "rsub"):
         first, second = (b, a) if node.op == "rsub" else (a, b)
         return total(first, second.scaled(alpha if node.op == "add" else -alpha))
-    return product(a, inverse(b) if node.op == "div" else b)
+    return product(a, b)
 
 
-def inverse(kernel: Kernel) -> Kernel:
-    """Return the kernel of 1/x; x nearer to 0 than an eighth of its mean counts as that near, as sizes do not change sign."""
+def _factor(run: Run, node: Node, place: int) -> Kernel:
+    """Return the kernel of what is added or multiplied: of the number itself, or of one over it if it divides."""
+    value, other = node.args[place], node.args[1 - place]
+    divides = node.op == "div" and place == 1
+    if (
+        node.op in ("mul", "div")
+        and isinstance(value, Value)
+        and isinstance(other, Value)
+        and _is_size(run, value, other)
+    ):
+        return _settled(run, value, divides=divides)
+    return _inverse(run, value) if divides else numbers(run, value)
+
+
+def _inverse(run: Run, value: Any) -> Kernel:
+    """Return the kernel of 1/x, as a function of what x is a function of.
+
+    x nearer to 0 than an eighth of its mean counts as that near, as sizes do not change sign.
+    """
+    kernel = numbers(run, value)
     floor = max(abs(float(kernel.mean.mean())) / 8, 1e-12)
-    return transformed(lambda x: 1 / torch.where(x.abs() < floor, torch.full_like(x, floor), x), kernel)
+
+    def over(x: Tensor) -> Tensor:
+        return 1 / torch.where(x.abs() < floor, torch.full_like(x, floor), x)
+
+    state = run.state(value) if isinstance(value, Value) else State()
+    if state.root is None or state.function is None:
+        return transformed(over, kernel)
+    inner = state.function
+    return transformed(lambda x: over(inner(x)), run.kernel(state.root))
 
 
-def _spread_numbers(run: Run, value: Any) -> Kernel:
+def _settled(run: Run, value: Value, *, divides: bool) -> Kernel:
+    """Return the kernel of a size, or of one over it, taken as certain: what it is at the mean of its root."""
+    kernel = run.kernel(root(run, value))
+    mean = to_root(run, value)(torch.from_numpy(np.array(kernel.mean, dtype=np.float64))).numpy()
+    mean = 1 / np.maximum(mean, 1e-30) if divides else mean
+    return Kernel(kernel.dims, kernel.spread_out(mean, squares=True), mean)
+
+
+def numbers(run: Run, value: Any) -> Kernel:
+    """Return the kernel of an argument, a value or a number."""
     return run.kernel(value) if isinstance(value, Value) else constant(float(value))
 
 
@@ -172,12 +217,14 @@ def _with_mask(run: Run, value: Value, state: State) -> State:
     return state
 
 
-def _root(run: Run, value: Value) -> Value:
+def root(run: Run, value: Value) -> Value:
+    """Return what a value is a function of, itself where it is of nothing."""
     state = run.state(value)
     return value if state.root is None else state.root
 
 
-def _to_root(run: Run, value: Value) -> Function:
+def to_root(run: Run, value: Value) -> Function:
+    """Return the function that a value is of its root."""
     state = run.state(value)
     return state.function if state.function is not None else lambda x: x
 
@@ -217,70 +264,8 @@ def _times_all(parts: Parts, factor: float) -> Parts:
 
 def _slope(run: Run, node: Node, place: int) -> Kernel:
     """Return the kernel of a product's or quotient's derivative by one of its factors."""
-    a, b = (_spread_numbers(run, part) for part in node.args[:2])
-    if node.op == "mul":
-        return b if place == 0 else a
-    over = inverse(b)
-    return over if place == 0 else product(a, over, over).scaled(-1.0)
-
-
-@forward("bernoulli")
-def bernoulli(run: Run, node: Node) -> State:
-    """A mask drawn anew for every element."""
-    share = argument(node, 1, "p", 0.5)
-    share = 0.5 if not isinstance(share, int | float) else float(share)
-    return State(made=random(node.out.shape, share, share))
-
-
-@forward("native_dropout")
-def dropout(run: Run, node: Node) -> list[State]:
-    """Zero a share and scale the rest up."""
-    share, train = float(node.args[1]), bool(node.args[2])
-    kernel = run.kernel(node.inputs[0])
-    keep = 1 - share
-    mask = random(node.out.shape, 1 / keep if keep else 0.0, 1.0) if train else constant(1.0)
-    return [State(made=product(kernel, mask)), State(made=mask.scaled(keep))]
-
-
-@backward("native_dropout")
-def dropout_backward(run: Run, node: Node, gradient: Kernel) -> None:
-    """Drop the same elements."""
-    share, train = float(node.args[1]), bool(node.args[2])
-    mask = random(node.out.shape, 1 / (1 - share), 1.0) if train and share < 1 else constant(1.0)
-    run.push(node.inputs[0], product(gradient, mask))
-
-
-@forward("masked_fill where")
-def masked(run: Run, node: Node) -> State:
-    """Choose by a mask: -inf marks where attention may not look, else the parts are weighed by their shares."""
-    if node.op == "where":
-        mask, kept, other = node.args
-        filled = run.known(other)
-        number = float(filled) if filled is not None and filled.numel() == 1 else None
-    else:
-        kept, mask, other = node.args
-        number = scalar(run, other)
-    known = run.known(mask)
-    if number is not None and number < -1e4 and known is not None and known.ndim >= 2 and isinstance(kept, Value):
-        allowed = known.reshape(-1, *known.shape[-2:])[0].bool()
-        allowed = allowed if node.op == "where" else ~allowed
-        return State(made=run.kernel(kept).broadcast(node.out.shape), allowed=allowed.double().numpy())
-    share = run.kernel(mask)
-    rest = transformed(lambda x: 1 - x, share)
-    chosen, other_share = (share, rest) if node.op == "where" else (rest, share)
-    parts = total(product(run.kernel(kept), chosen), product(_spread_numbers(run, other), other_share))
-    return State(made=parts.broadcast(node.out.shape))
-
-
-@backward("masked_fill where")
-def masked_backward(run: Run, node: Node, gradient: Kernel) -> None:
-    """Hand on where the element was chosen; a mask of attention is known to the softmax already."""
-    mask, first, second = node.args if node.op == "where" else (node.args[1], node.args[2], node.args[0])
-    for value, chosen in ((first, True), (second, False)):
-        if not isinstance(value, Value) or value.node is None:
-            continue
-        masked_scores = run.state(node.out).allowed is not None
-        share = run.kernel(mask)
-        share = share if chosen else transformed(lambda x: 1 - x, share)
-        passed = gradient if masked_scores else product(gradient, share)
-        run.push(value, summed_to(passed, value.shape))
+    other = _factor(run, node, 1 - place)
+    if node.op == "mul" or place == 0:
+        return other
+    over = _inverse(run, node.args[1])
+    return product(other, over, over).scaled(-1.0)

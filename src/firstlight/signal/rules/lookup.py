@@ -9,7 +9,8 @@ from torch import Tensor
 
 from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import total
-from firstlight.signal.kernel import Array, Atom, Kernel, random
+from firstlight.signal.kernel import Atom, Kernel, random
+from firstlight.signal.maps import Array
 from firstlight.signal.rules.table import Run, State, backward, forward
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import product, total
-from firstlight.signal.kernel import Array, Kernel, Spread
+from firstlight.signal.kernel import Kernel, Spread
+from firstlight.signal.maps import Array
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.table import Run, State, backward, forward
 
@@ -34,6 +35,19 @@ def divided(kernel: Kernel, axes: Sequence[int], eps: float) -> tuple[Kernel, Ar
     scale = np.broadcast_to(inverse, kernel.mean.shape)
     pairs = kernel.pairs * kernel.spread_out(scale, squares=True)
     return Kernel(kernel.dims, pairs, kernel.mean * inverse), inverse
+
+
+def _returned(kernel: Kernel, axes: Sequence[int], eps: float, alike: Sequence[int] = ()) -> Array:
+    """Return the root of E 1/size², which a gradient is multiplied by: above one over the mean, as sizes of few parts vary.
+
+    alike: axes at all whose places sizes are the same in the mean.
+    """
+    _, inverse = divided(kernel, [*axes, *alike], eps)
+    at = kernel.spread_out(np.maximum(kernel.squares(), 1e-300))
+    squares = replace(kernel, pairs=np.clip(kernel.pairs / at, -1, 1) ** 2)
+    rest = tuple((atom,) for axis, atom in enumerate(kernel.atoms) if axis not in axes)
+    share = float(Kernel(rest, squares.pair_mean(axes), np.zeros(0)).squares().mean())
+    return np.asarray(inverse / math.sqrt(1 - min(2 * share, 0.5)))
 
 
 def _affine(run: Run, kernel: Kernel, scale: Value | None, shift: Value | None, dim: int | None) -> Kernel:
@@ -80,7 +94,7 @@ def layer_norm_backward(run: Run, node: Node, gradient: Kernel) -> None:
     if scale is not None:
         gradient = product(gradient, run.kernel(scale).broadcast(gradient.shape))
     base = centred(kernel, axes) if centre else kernel
-    _, inverse = divided(base, axes, eps)
+    inverse = _returned(base, axes, eps)
     run.push(
         node.inputs[0], _scaled_by(_projected(gradient, node.inputs[0].shape, axes, kernel, centre), inverse, base)
     )
@@ -139,7 +153,7 @@ def batch_norm_backward(run: Run, node: Node, gradient: Kernel) -> None:
         run.push(node.inputs[0], gradient.scaled(1 / math.sqrt(max(variance, 0.0) + eps)))
         return
     base = centred(kernel, axes)
-    _, inverse = divided(base, [*axes, *kernel.axes(1)], eps)
+    inverse = _returned(base, axes, eps, kernel.axes(1))
     run.push(node.inputs[0], _scaled_by(_projected(gradient, node.inputs[0].shape, axes, kernel, True), inverse, base))
 
 
@@ -165,6 +179,6 @@ def group_norm_backward(run: Run, node: Node, gradient: Kernel) -> None:
     if node.args[1] is not None:
         gradient = product(gradient, _along(run, node.args[1], gradient, 1))
     base = centred(kernel, axes)
-    _, inverse = divided(base, axes, eps)
+    inverse = _returned(base, axes, eps)
     passed = _scaled_by(_projected(gradient.reshaped(shape), shape, axes, kernel, True), inverse, base)
     run.push(node.inputs[0], passed.reshaped(node.inputs[0].shape))

@@ -4,6 +4,7 @@ from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import contracted, total
 from firstlight.signal.kernel import Kernel
 from firstlight.signal.rules.reductions import summed_to
+from firstlight.signal.rules.sampled import origin, sampled, sampled_backward
 from firstlight.signal.rules.table import Run, State, backward, forward
 from firstlight.signal.spread import drawn
 
@@ -39,10 +40,17 @@ def multiplied(run: Run, a: Value, b: Value, letters: tuple[str, str, str]) -> K
     return made
 
 
+def _of_one(run: Run, a: Value, b: Value) -> bool:
+    """Whether both factors are one signal, as in x xᵀ: the rule takes them as independent, so the operator is sampled."""
+    return not is_weight(run, a) and not is_weight(run, b) and origin(a) is origin(b)
+
+
 @forward(" ".join(_LETTERS))
 def matrix(run: Run, node: Node) -> State:
     """Sum over the shared axis, as if both factors were independent."""
     a, b, added, alpha, beta = _parts(node)
+    if _of_one(run, a, b):
+        return sampled(run, node)[0]
     made = multiplied(run, a, b, _LETTERS[node.op]).scaled(alpha)
     if added is not None and beta:
         made = total(made, run.kernel(added).scaled(beta).broadcast(node.out.shape))
@@ -53,6 +61,9 @@ def matrix(run: Run, node: Node) -> State:
 def matrix_backward(run: Run, node: Node, gradient: Kernel) -> None:
     """Multiply by the other factor, transposed."""
     a, b, added, alpha, beta = _parts(node)
+    if _of_one(run, a, b):
+        sampled_backward(run, node, [gradient])
+        return
     first, second, out = _LETTERS[node.op]
     for value, other, word, other_word in ((a, b, first, second), (b, a, second, first)):
         if is_weight(run, value):

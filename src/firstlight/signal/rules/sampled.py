@@ -1,5 +1,6 @@
 """An operator without a rule, estimated by running it alone on normal inputs that have the known kernels."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.kernel import Kernel, observed, random
 from firstlight.signal.rules.table import Run, State
 
+_VIEWS = labels.VIEWS | labels.COPIES - labels.words("join copy dropout native_dropout")
 _MOST = 1 << 24  # elements of a tensor that is drawn
 RANDOM = labels.words("bernoulli rand randn randint rand_like randn_like normal uniform native_dropout multinomial")
 
@@ -69,17 +71,35 @@ def _drawn(run: Run, node: Node, *, grad: bool = False) -> tuple[Any, Any, dict[
 
     def number(value: Value) -> Tensor:
         if value not in made:
-            known = run.known(value)
-            if known is not None:
-                made[value] = known
-            else:
-                drawn = draw(run.kernel(value), generator)
-                made[value] = drawn.float().requires_grad_(grad) if value.floating else drawn.long()
+            made[value] = _numbers(run, value, generator, number)
+            if grad and value.floating and run.known(value) is None:
+                made[value] = made[value].detach().requires_grad_()
         return made[value]
 
     args = mapped(tuple(node.args), Value, number)
     kwargs = mapped(dict(node.kwargs), Value, number)
     return _on_cpu(args), _on_cpu(kwargs), made
+
+
+def _numbers(run: Run, value: Value, generator: np.random.Generator, number: Callable[[Value], Tensor]) -> Tensor:
+    """Return a value's numbers: known ones, those of what it is a view of, or drawn ones."""
+    known, node = run.known(value), value.node
+    if known is not None:
+        return known
+    if node is not None and node.op in _VIEWS and len(node.inputs) == 1 and value.floating:
+        args = mapped(tuple(node.args), Value, number)
+        return list(tensors(node.func(*args, **node.kwargs)))[node.outputs.index(value)]
+    drawn = draw(run.kernel(value), generator)
+    return drawn.float() if value.floating else drawn.long()
+
+
+def origin(value: Value) -> Value:
+    """Return what a value is a view or a copy of."""
+    node = value.node
+    while node is not None and node.op in _VIEWS and len(node.inputs) == 1:
+        value = node.inputs[0]
+        node = value.node
+    return value
 
 
 def _on_cpu(arguments: Any) -> Any:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import aligned, total
-from firstlight.signal.dual import Function, mean_slope
-from firstlight.signal.kernel import Array, Kernel, observed
+from firstlight.signal.dual import Function, linear, mean_slope
+from firstlight.signal.kernel import Kernel, observed
+from firstlight.signal.maps import Array
 from firstlight.signal.spread import after, through
 
 Parts = dict[int, float]
@@ -57,6 +58,7 @@ class Run:
     signals: set[Value] = field(default_factory=set)
     sources: list[Kernel] = field(default_factory=list)
     origins: dict[Value, Parts] = field(default_factory=dict)
+    shown: set[Value] = field(default_factory=set)
 
     def state(self, value: Value) -> State:
         """Return the state of a value; one without a state is an empty tensor and counts as zeros."""
@@ -82,15 +84,30 @@ class Run:
         return self.state(value).known if isinstance(value, Value) else None
 
     def parts(self, value: Value) -> dict[Value, float]:
-        """Return the values of which a value is a sum, with factors; a function is its root times its mean slope."""
+        """Return the values of which a value is a sum, with factors; a function is its root times its mean slope, and a rest.
+
+        The rest of a function stands under the function's own value; `part` says what it is.
+        """
         state = self.state(value)
         if state.parts is None and state.root is not None and state.function is not None:
             slope = mean_slope(state.function, self.kernel(state.root))
             state.parts = {source: slope * factor for source, factor in self.parts(state.root).items()}
+            if linear(state.function) is None:
+                state.parts[value] = 1.0
         return {value: 1.0} if state.parts is None else state.parts
 
+    def part(self, value: Value) -> Kernel:
+        """Return the kernel of what a value stands for among parts: itself, or of a function what is not its root's."""
+        state, made = self.state(value), self.kernel(value)
+        if state.root is None or state.function is None:
+            return made
+        before = self.kernel(state.root)
+        (whole, root), _ = aligned(made, before)
+        slope = mean_slope(state.function, before)
+        return Kernel(whole.dims, whole.covariances() - slope**2 * root.covariances(), whole.mean * 0)
+
     def push(self, value: Value, gradient: Kernel, parts: Parts | None = None) -> None:
-        """Add a gradient to a value; to what it is a function of, where it is one.
+        """Add a gradient to a value.
 
         parts: of which other gradients it is a multiple, as kept in `sources`; None for one of its own.
         """
@@ -100,16 +117,22 @@ class Run:
         if parts is None:
             parts = {len(self.sources): 1.0}
             self.sources.append(gradient)
-        if state.root is not None and state.function is not None:
-            before = self.kernel(state.root)
-            slope = mean_slope(state.function, before)
-            passed = {source: factor * slope for source, factor in parts.items()}
-            self.push(state.root, through(state.function, before, gradient), passed)
         self._add(value, gradient, parts)
+
+    def descend(self, value: Value) -> None:
+        """Hand the gradient of a value on to what it is a function of, once all that read it have given theirs."""
+        state, gradient = self.state(value), self.gradients.get(value)
+        if state.root is None or state.function is None or gradient is None or value in self.shown:
+            return
+        before = self.kernel(state.root)
+        slope = mean_slope(state.function, before)
+        parts = {source: factor * slope for source, factor in self.origins[value].items()}
+        self.push(state.root, through(state.function, before, gradient), parts)
 
     def show(self, value: Value, gradient: Kernel) -> None:
         """Note the gradient of a value from which it has been handed on already."""
         self.gradients[value], self.origins[value] = gradient, {}
+        self.shown.add(value)
 
     def _add(self, value: Value, gradient: Kernel, parts: Parts) -> None:
         before = self.gradients.get(value)

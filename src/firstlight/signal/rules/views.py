@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial, reduce
 
 import numpy as np
 
 from firstlight.model.operators.graph import Node, Value
-from firstlight.signal.combine import total
-from firstlight.signal.kernel import Array, Atom, Kernel
+from firstlight.signal.combine import exclusive, total
+from firstlight.signal.kernel import Atom, Kernel
+from firstlight.signal.maps import Array
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.table import Run, State, argument, axis, backward, forward
 
@@ -214,6 +216,7 @@ def pieces_backward(run: Run, node: Node, gradients: Sequence[Kernel | None]) ->
 def joined(kernels: Sequence[Kernel], dim: int) -> Kernel:
     """Return the kernel of tensors side by side along a dimension."""
     size = sum(kernel.shape[dim] for kernel in kernels)
+    beside = partial(exclusive, dim=dim)
     if any(atom.resolved for kernel in kernels for atom in kernel.dims[dim]) and size <= 1024:
         made, start = [], 0
         for kernel in kernels:
@@ -222,8 +225,8 @@ def joined(kernels: Sequence[Kernel], dim: int) -> Kernel:
             matrix[start : start + width] = np.eye(width)
             made.append(kernel.mapped(dim, matrix))
             start += width
-        return total(*made)
-    return total(*(_thinned(kernel, dim, size) for kernel in kernels))
+        return reduce(beside, made)
+    return reduce(beside, (_thinned(kernel, dim, size) for kernel in kernels))
 
 
 @forward("cat stack")
@@ -257,34 +260,6 @@ def cat_backward(run: Run, node: Node, gradient: Kernel) -> None:
         part = sliced(gradient, dim, (start, start + width, 1))
         run.push(value, _dropped(part, dim) if node.op == "stack" else part)
         start += width
-
-
-@forward("constant_pad_nd")
-def padded(run: Run, node: Node) -> State:
-    """Zeros around."""
-    made = run.kernel(node.inputs[0])
-    for dim, matrix in _pads(node):
-        made = made.mapped(dim, matrix)
-    return State(made=made)
-
-
-@backward("constant_pad_nd")
-def padded_backward(run: Run, node: Node, gradient: Kernel) -> None:
-    """Cut off what was padded."""
-    for dim, matrix in _pads(node):
-        gradient = gradient.mapped(dim, matrix.T)
-    run.push(node.inputs[0], gradient)
-
-
-def _pads(node: Node) -> list[tuple[int, Array]]:
-    value, widths = node.inputs[0], node.args[1]
-    found = []
-    for i in range(0, len(widths), 2):
-        if widths[i] == widths[i + 1] == 0:
-            continue
-        dim = len(value.shape) - 1 - i // 2
-        found.append((dim, np.eye(node.out.shape[dim], value.shape[dim], -widths[i])))
-    return found
 
 
 @forward("flip roll")
