@@ -1,4 +1,6 @@
-"""Many runs of one architecture as one program: stacked weights, `torch.func.vmap` over them, torch's optimizers on rows.
+"""Many runs of one architecture as one program: stacked weights, one forward pass for all, torch's optimizers on rows.
+
+The forward pass is `torch.func.vmap` over the stacked weights, or for plain chains of linear layers `chain.Chain`.
 
 The gradient of the sum of all runs' losses with respect to a run's weights is the gradient of that run's loss, so one backward
 pass serves all. The weights of a run are a row of one matrix; neighbouring rows with the same optimizer and learning rate are
@@ -17,10 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from firstlight.race.chain import chain_of
 from firstlight.race.optimizers import Optimizer, factor, make, set_rate
 from firstlight.race.record import Ended, Record, Schedule, due, ending
 from firstlight.race.result import Status
 from firstlight.race.tasks import Task
+from firstlight.race.tasks.base import logits
 from firstlight.race.train import SLICE, labelled, orders
 
 Tensors = dict[str, Tensor]
@@ -37,6 +41,7 @@ class Stack:
         self.flat = torch.stack(rows)
         fixed = [name for name in states[0] if name not in self.shapes]
         self.fixed: Tensors = {name: torch.stack([state[name] for state in states]) for name in fixed}
+        self.chain = chain_of(model)
         self._cut()
 
     def _cut(self) -> None:
@@ -58,15 +63,25 @@ class Stack:
     def losses(self, task: Task, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return each copy's loss, in training mode, on inputs and targets of its own (first axis)."""
         self.model.train()
+        gradients = dict(zip(self.shapes, self.gradients, strict=True))
+        found: Tensor = vmap(task.loss)(self._logits(inputs, self.weights, self.fixed, gradients), targets)
+        return found
 
-        def one(weights: Tensors, fixed: Tensors, x: Tensor, y: Tensor) -> Tensor:
-            return task.loss(functional_call(self.model, {**weights, **fixed}, (x,)), y)
+    def _logits(self, inputs: Tensor, weights: Tensors, fixed: Tensors, gradients: Tensors) -> Tensor:
+        if self.chain is not None:
+            return self.chain(inputs, weights, gradients)
 
-        found: Tensor = vmap(one)(self.weights, self.fixed, inputs, targets)
+        def one(weights: Tensors, fixed: Tensors, x: Tensor) -> Tensor:
+            return logits(functional_call(self.model, {**weights, **fixed}, (x,)))
+
+        found: Tensor = vmap(one)(weights, fixed, inputs)
         return found
 
     def backward(self, losses: Tensor) -> None:
         """Write the gradient of each copy's loss into its row of `gradient`."""
+        if self.chain is not None:
+            torch.autograd.backward(losses.sum())  # the chain writes them
+            return
         found = torch.autograd.grad(losses.sum(), list(self.weights.values()))
         torch._foreach_copy_(self.gradients, found)
 
@@ -77,15 +92,15 @@ class Stack:
         weights = {name: value[rows] for name, value in self._views(self.flat).items()}
         fixed = {name: value[rows] for name, value in self.fixed.items()}
 
-        def one(weights: Tensors, fixed: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            output = functional_call(self.model, {**weights, **fixed}, (x,))
+        def score(output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             return task.loss(output, y), task.accuracy(output, y)
 
         sums, total = torch.zeros(2, len(rows), dtype=torch.float64), 0
         inputs, targets = task.validation
         for x, y in zip(torch.split(inputs, SLICE), torch.split(targets, SLICE), strict=True):
             if count := labelled(y):
-                loss, accuracy = vmap(one, in_dims=(0, 0, None, None))(weights, fixed, x, y)
+                output = self._logits(x.expand(len(rows), *x.shape), weights, fixed, {})
+                loss, accuracy = vmap(score, in_dims=(0, None))(output, y)
                 sums += count * torch.stack([loss, accuracy]).double().cpu()
                 total += count
         loss, accuracy = (sums / total).float()
