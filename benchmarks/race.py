@@ -64,7 +64,7 @@ def measure(width: int, optimizer: str, steps: int, repeats: int) -> dict[str, f
     rows: dict[str, dict[Run, RaceRow]] = {"batched": {}, "side by side": {}}
 
     def keep(way: str) -> Callable[..., None]:
-        return lambda job, done: rows[way].update(zip(job.runs, done, strict=True))
+        return lambda job, done: rows[way].update(done)
 
     together, apart = cut(runs, batched=True), cut(runs, batched=False)
     short = replace(question, schedule=replace(schedule, steps=3))

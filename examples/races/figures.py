@@ -1,5 +1,6 @@
-"""What the scripts here share: a race told in lines of a table, and the line chart of examples/papers in another folder."""
+"""What the scripts here share: their options, a race told in lines of a table, and the line chart of examples/papers."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -14,6 +15,22 @@ figure.COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#47556
 chart = figure.chart
 
 
+def asked(names: tuple[str, ...] = ()) -> argparse.Namespace:
+    """Return the options of a script: `names`, which of its parts; `quick`, as few steps as run every line; `out`, a folder."""
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("names", nargs="*", default=list(names), help="which parts, of " + ", ".join(names))
+    parser.add_argument("--quick", action="store_true", help="a few steps of small networks: does every line run?")
+    parser.add_argument("--out", type=Path, default=figure.FOLDER, help="the folder for figures")
+    found = parser.parse_args()
+    figure.FOLDER = found.out
+    return found
+
+
+def told(done: int, total: int, label: str) -> None:
+    """Tell how far a race is, on stderr."""
+    print(f"{done}/{total} {label}", file=sys.stderr, flush=True)
+
+
 def tell(result: RaceResult) -> None:
     """Print the best run of every start, and what the start showed before training."""
     starts = {start.init: start for start in result.starts}
@@ -22,7 +39,7 @@ def tell(result: RaceResult) -> None:
         start = starts.get(row.init)
         ratios = "" if start is None else f"| {_short(start.loss)} | {_short(start.signal)} | {_short(start.gradient)} "
         kinds = "" if start is None else f" {', '.join(start.findings) or '–'} |"
-        right = "–" if row.final_accuracy is None else f"{row.final_accuracy:.1%}"
+        right = "–" if row.best_accuracy is None else f"{row.best_accuracy:.1%}"
         loss = _short(row.best_validation_loss)
         print(
             f"| `{row.init}` {ratios}| {loss} | {right} | {row.optimizer} {row.lr:g} | {row.status}, {row.steps} |{kinds}"

@@ -124,6 +124,15 @@ def test_a_run_that_diverges_leaves_and_the_others_do_not_notice() -> None:
     assert alone[0].record.train == pytest.approx(first.record.train, rel=1e-5)
 
 
+def test_runs_are_told_of_as_soon_as_they_leave_and_those_that_stay_later() -> None:
+    data, schedule = task("digits"), Schedule(steps=30, evaluate=5)
+    model, starts = states(3)
+    cells, told = [("sgd", 0.01), ("sgd", 1e-12), ("sgd", 1e30)], list[dict[int, Any]]()
+    ended = train_batch(model, starts, data, cells=cells, seeds=[0, 1, 0], schedule=schedule, leave=told.append)
+    assert [list(news) for news in told] == [[2], [1], [0]]
+    assert {number: end for news in told for number, end in news.items()} == dict(enumerate(ended))
+
+
 def test_time_and_a_wish_to_stop_end_every_run_of_a_batch() -> None:
     data, (model, starts) = task("digits"), states(2)
     options: dict[str, Any] = {"cells": [("adam", 0.01)] * 2, "seeds": [0, 1]}

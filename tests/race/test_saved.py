@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,86 @@ def test_the_table_holds_every_run(tmp_path: Path) -> None:
     assert table.column("validation_loss").to_pylist()[3] == list(result.rows[3].curve.validation_loss)
 
 
+BATCH: dict[str, Any] = SMALL | {
+    "inits": ["he"],
+    "optimizers": ["sgd", "adam"],
+    "lrs": [1e30, 0.01],
+    "program": "batched",
+}
+
+
+@pytest.fixture
+def power(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], list[int]]:
+    """Return cut(step): from then on batches stop short of that step (None: of none); it gives the steps that are taken."""
+    batched = import_module("firstlight.race.batched")
+    whole = batched._Batch.step
+
+    def cut(last: int | None) -> list[int]:
+        taken: list[int] = []
+
+        def step(self: Any, number: int) -> None:
+            if last is not None and number > last:
+                raise KeyboardInterrupt
+            taken.append(number)
+            whole(self, number)
+
+        monkeypatch.setattr(batched._Batch, "step", step)
+        return taken
+
+    return cut
+
+
+def test_a_batch_saves_each_run_as_it_leaves(tmp_path: Path, power: Callable[[int | None], list[int]]) -> None:
+    power(10)
+    with pytest.raises(KeyboardInterrupt):
+        fl.race(**BATCH, save=tmp_path / "race")
+    rows = [json.loads(line) for line in (tmp_path / "race" / "results.jsonl").read_text().splitlines()]
+    assert sorted((row["status"], row["optimizer"], row["seed"]) for row in rows) == [
+        ("diverged", name, seed) for name in ("adam", "sgd") for seed in (0, 1)
+    ]
+    assert list((tmp_path / "race").glob("*.halfway")) == []  # a moment's work is not worth a file
+
+
+def test_a_batch_kept_half_way_goes_on_from_there_to_the_same_bits(
+    tmp_path: Path, power: Callable[[int | None], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("EVERY", "WORTH"):
+        monkeypatch.setattr(import_module("firstlight.race.halfway"), name, -1.0)
+    whole = fl.race(**BATCH)
+    power(10)
+    with pytest.raises(KeyboardInterrupt):
+        fl.race(**BATCH, save=tmp_path / "race")
+    (file,) = (tmp_path / "race").glob("*.halfway")
+    (tmp_path / "race" / "results.jsonl").unlink()  # it is told again of runs that had left
+    steps = power(None)
+    again = fl.race(**BATCH, save=tmp_path / "race", resume=True)
+    assert steps == list(range(11, 21))
+    assert repr(outcomes(again)) == repr(outcomes(whole))  # NaN is not equal to itself, but is written alike
+    assert not file.exists()
+    assert all(row.seconds > 0 for row in again)
+
+
+def test_a_damaged_half_way_file_and_a_full_disk_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    halfway = import_module("firstlight.race.halfway")
+    kept = halfway.Halfway(tmp_path / "key.halfway")
+    kept.write({"behind": 3})
+    assert kept.read() == {"behind": 3}
+
+    def full(*given: Any) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data.pkl: file write failed")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(
+        FileError, match=r"cannot be written: PytorchStreamWriter failed.* Make room, then go on with resume"
+    ):
+        kept.write({"behind": 4})
+    assert kept.read() == {"behind": 3}
+    assert [file.name for file in tmp_path.iterdir()] == ["key.halfway"]
+    kept.file.write_bytes(b"half a zip")
+    with pytest.raises(FileError, match=r"cannot be read\. Remove it, and its runs begin again\. Nothing was trained"):
+        kept.read()
+
+
 COMMAND = [
     sys.executable, "-m", "firstlight", "race", "--model", "mlp:depth=3,width=16", "--init", "he", "--init", "xavier",
     "--optimizer", "adam", "--lr", "0.01", "--seeds", "60", "--steps", "40", "--program", "loop",
@@ -114,6 +195,35 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -
     saved = len((folder / "results.jsonl").read_text().splitlines())
     assert said == f"interrupted. {saved} of 120 runs are saved; go on with: firstlight race --resume {folder}\n"
     assert 5 <= saved < 120
+
+
+@pytest.mark.slow
+def test_an_interrupted_batch_is_kept_half_way_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "race"
+    code = (
+        "import importlib, sys\nhalfway = importlib.import_module('firstlight.race.halfway')\n"
+        "halfway.EVERY = halfway.WORTH = 0.05\n"
+        "from firstlight.cli import run\nsys.exit(run(sys.argv[1:]))"
+    )
+    words = ["race", "--model", "mlp:depth=3,width=16", "--init", "he", "--optimizer", "adam", "--lr", "0.01",
+             "--seeds", "4", "--patience", "9999", "--steps", "800", "--save", str(folder)]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    limit = time.monotonic() + 120
+    while not list(folder.glob("*.halfway")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == (
+        f"interrupted. 0 of 4 runs are saved, and 1 batch half way; go on with: firstlight race --resume {folder}\n"
+    )
+    assert run(["race", "--resume", str(folder), "--json"]) == 0
+    assert [row["steps"] for row in json.loads(capsys.readouterr().out)["rows"]] == [800] * 4
+    assert list(folder.glob("*.halfway")) == []
 
 
 @pytest.mark.slow

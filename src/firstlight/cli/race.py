@@ -140,7 +140,7 @@ def _folder(save: Path | None, resume: Path | None) -> Iterator[Path]:
     try:
         yield made
     except (StoppedError, FirstlightError):
-        if not (made / "results.jsonl").exists():
+        if not [*made.glob("*.jsonl"), *made.glob("*.halfway")]:
             shutil.rmtree(made)
         raise
     else:
@@ -174,11 +174,17 @@ def _race(options: dict[str, Any], runner: str, folder: Path, *, again: bool) ->
                 arguments={name: value for name, value in options.items() if name != "signals"},
             )
     except KeyboardInterrupt:
-        saved = sum(file.read_bytes().count(b"\n") for file in folder.glob("*.jsonl"))
-        words = f"{saved} of {count} runs are saved; go on with: firstlight race --resume {folder}"
-        raise StoppedError(
-            f"interrupted. {words if saved else 'No run had ended. No file is left half-written.'}"
-        ) from None
+        raise StoppedError(f"interrupted. {_kept(folder, count)}") from None
+
+
+def _kept(folder: Path, count: int) -> str:
+    """Return what an interrupted race leaves in its folder, in words."""
+    saved = sum(file.read_bytes().count(b"\n") for file in folder.glob("*.jsonl"))
+    halfway = len(list(folder.glob("*.halfway")))
+    if not saved and not halfway:
+        return "No run had ended. No file is left half-written."
+    batches = f", and {halfway} batch{'es' if halfway > 1 else ''} half way" if halfway else ""
+    return f"{saved} of {count} runs are saved{batches}; go on with: firstlight race --resume {folder}"
 
 
 def _write(result: "RaceResult", output: Path | None, report: Path | None, *, force: bool) -> None:

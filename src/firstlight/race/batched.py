@@ -10,9 +10,9 @@ one tensor to torch's optimizer, which is elementwise and does not mind. A run t
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby, islice
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from firstlight.race.chain import chain_of
+from firstlight.race.halfway import Halfway
 from firstlight.race.optimizers import Optimizer, factor, make, set_rate
 from firstlight.race.record import Ended, Record, Schedule, due, ending
 from firstlight.race.result import Status
@@ -166,6 +167,8 @@ def train_batch(
     seeds: Sequence[int],
     schedule: Schedule,
     stop: threading.Event | None = None,
+    leave: Callable[[dict[int, Ended]], None] = lambda ended: None,
+    halfway: Halfway | None = None,
 ) -> list[Ended]:
     """Train a copy of `model` from each state, all in step, and return how each run ended, in the order of states.
 
@@ -178,14 +181,25 @@ def train_batch(
         cells: the optimizer and learning rate of each run, equal ones side by side.
         seeds: of the order of batches, one a run.
         stop: when set, every run ends as 'budget'.
+        leave: called with the runs that leave the batch at a step, by number.
+        halfway: where the batch is kept now and then, and where it goes on from.
     """
     batch = _Batch(Stack(model, states), task, cells, seeds, schedule)
-    batch.validate(list(range(len(states))))
+    kept = None if halfway is None else halfway.read()
+    behind = 0 if kept is None else batch.restore(kept)
+    if not behind:
+        batch.validate(list(range(len(states))))
+    elif gone := sorted(set(range(len(states))) - set(batch.left)):
+        leave({number: batch.runs[number].ended() for number in gone})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-        for step in range(1, schedule.steps + 1):
+        for step in range(behind + 1, schedule.steps + 1):
+            halt = stop is not None and stop.is_set()
+            if halfway is not None and halfway.due(stopping=halt):
+                halfway.write(batch.state(step - 1))
             batch.step(step)
-            batch.settle(step, halt=stop is not None and stop.is_set())
+            if gone := batch.settle(step, halt=halt):
+                leave({number: batch.runs[number].ended() for number in gone})
             if not batch.left:
                 break
     return [run.ended() for run in batch.runs]
@@ -218,6 +232,36 @@ class _Batch:
         self.seed_of = torch.tensor([kinds.index(seed) for seed in seeds])
         self.clock = time.perf_counter()
 
+    def state(self, behind: int) -> dict[str, Any]:
+        """Return, as tensors and plain data, all that the steps behind have made."""
+        return {
+            "behind": behind,
+            "left": self.left,
+            "runs": [asdict(run) for run in self.runs],
+            "flat": self.stack.flat.detach(),
+            "fixed": self.stack.fixed,
+            "blocks": [dict(block.state()) for block in self.updates.blocks],
+        }
+
+    @torch.no_grad()
+    def restore(self, kept: dict[str, Any]) -> int:
+        """Go back to what `state` returned, in a batch of the same runs, and return the number of steps behind."""
+        behind, self.left = int(kept["behind"]), list(kept["left"])
+        self._keep(self.left)
+        self.stack.flat.copy_(kept["flat"])
+        self.stack.fixed = kept["fixed"]
+        for block, state in zip(self.updates.blocks, kept["blocks"], strict=True):
+            block.state().update(state)
+        self.runs = [_Run(Record(**run.pop("record")), **run) for run in kept["runs"]]
+        for order in self.orders:
+            next(islice(order, behind, behind), None)
+        return behind
+
+    def _keep(self, rows: list[int]) -> None:
+        chosen = torch.tensor(rows)
+        self.stack.keep(chosen)
+        self.updates.keep(self.stack, chosen)
+
     def _lap(self) -> None:
         now = time.perf_counter()
         for number in self.left:
@@ -243,22 +287,24 @@ class _Batch:
             run = self.runs[self.left[row]]
             run.record.validated(loss, accuracy, run.seconds)
 
-    def settle(self, step: int, *, halt: bool) -> None:
-        """Validate where it is due, and let the runs that have to end leave."""
+    def settle(self, step: int, *, halt: bool) -> list[int]:
+        """Validate where it is due, let the runs that have to end leave, and return their numbers."""
         if due(step, self.schedule):
             self.validate(list(range(len(self.left))))
         for number in self.left:
             run = self.runs[number]
             run.status = ending(run.record, self.schedule, self.task.uninformed, run.seconds)
             run.status = "budget" if halt else run.status
+            if step == self.schedule.steps:
+                run.status = run.status or "finished"
         leaving = [row for row, number in enumerate(self.left) if self.runs[number].status]
         if not leaving:
-            return
+            return []
         if not due(step, self.schedule):
             self.validate(leaving)
+        gone = [self.left[row] for row in leaving]
         staying = [row for row in range(len(self.left)) if row not in set(leaving)]
         self.left = [self.left[row] for row in staying]
         if staying:
-            rows = torch.tensor(staying)
-            self.stack.keep(rows)
-            self.updates.keep(self.stack, rows)
+            self._keep(staying)
+        return gone

@@ -189,8 +189,8 @@ class _Contest:
         self.done += len(known)
         self.progress(self.done, self.total, "")
 
-        def done(job: jobs.Job, rows: Sequence[RaceRow]) -> None:
-            new = {run: row for run, row in zip(job.runs, rows, strict=True) if run not in known}
+        def done(job: jobs.Job, rows: Mapping[Run, RaceRow]) -> None:
+            new = {run: row for run, row in rows.items() if run not in known}
             if self.folder is not None:
                 self.folder.add(list(new.values()), schedule.steps, name)
             known.update(new)
@@ -198,6 +198,10 @@ class _Contest:
             self.progress(self.done, self.total, job.label)
 
         left = [job for job in pieces if any(run not in known for run in job.runs)]
+        if self.folder is not None and self.runner == "local":
+            left = [
+                replace(job, halfway=self.folder.halfway(job.runs, schedule.steps)) for job in left if job.batched
+            ] or left
         run_jobs(self.runner, replace(self.question, schedule=schedule), left, done)
         return tuple(known[run] for run in runs)
 

@@ -2,16 +2,19 @@
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from firstlight.errors import FirstlightError, MeasureError
 from firstlight.race.batched import train_batch
+from firstlight.race.halfway import Halfway
 from firstlight.race.question import Question, Run
+from firstlight.race.record import Ended
 from firstlight.race.result import RaceRow
 from firstlight.race.train import train
 
@@ -19,13 +22,16 @@ LARGEST = 64  # runs of a batch: more gain nothing, and fewer spread over more w
 _FEWEST = 8  # runs of a batch below which it is not cut in two for the sake of a second worker
 _MEMORY = 2**30  # bytes of a batch: weights, gradients, what optimizers remember, and what backward needs
 
+Leave = Callable[[dict[Run, RaceRow]], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Runs that one worker does in one go: as one program, or one after another."""
+    """Runs that one worker does in one go: as one program, or one after another. halfway: the file that keeps a batch."""
 
     runs: tuple[Run, ...]
     batched: bool
+    halfway: Path | None = None
 
     @property
     def label(self) -> str:
@@ -53,14 +59,21 @@ def cut(runs: Sequence[Run], *, batched: bool, bytes_a_run: int = 0) -> list[Job
     return [Job(tuple(ordered[a:b]), batched=True) for a, b in pairwise(edges)]
 
 
-def execute(question: Question, job: Job, stop: threading.Event | None = None) -> list[RaceRow]:
+def execute(
+    question: Question, job: Job, stop: threading.Event | None = None, leave: Leave = lambda rows: None
+) -> list[RaceRow]:
     """Do a job and return its rows, in the order of its runs; when `stop` is set the runs end as 'budget'.
+
+    Args:
+        leave: called with the rows of runs as soon as they have ended.
 
     Raises:
         MeasureError: if the model's code fails.
     """
     try:
-        return _together(question, job.runs, stop) if job.batched else [_alone(question, run, stop) for run in job.runs]
+        if job.batched:
+            return _together(question, job, stop, leave)
+        return [_alone(question, run, stop, leave) for run in job.runs]
     except FirstlightError:
         raise
     except Exception as error:  # the user's code, in training
@@ -71,7 +84,7 @@ def execute(question: Question, job: Job, stop: threading.Event | None = None) -
         ) from error
 
 
-def _alone(question: Question, run: Run, stop: threading.Event | None) -> RaceRow:
+def _alone(question: Question, run: Run, stop: threading.Event | None, leave: Leave) -> RaceRow:
     model = question.start(run.init, run.seed)
     ended = train(
         model,
@@ -82,28 +95,39 @@ def _alone(question: Question, run: Run, stop: threading.Event | None) -> RaceRo
         schedule=question.schedule,
         stop=stop,
     )
-    return question.row(run, ended)
+    row = question.row(run, ended)
+    leave({run: row})
+    return row
 
 
-def _together(question: Question, runs: Sequence[Run], stop: threading.Event | None) -> list[RaceRow]:
+def _together(question: Question, job: Job, stop: threading.Event | None, leave: Leave) -> list[RaceRow]:
+    runs = job.runs
     starts: dict[tuple[str, int], dict[str, Tensor]] = {(run.init, run.seed): {} for run in runs}
     model = None
     for init, seed in starts:
         model = question.start(init, seed)
         starts[init, seed] = {name: value.clone() for name, value in tensors(model).items()}
     assert model is not None
-    order = sorted(range(len(runs)), key=lambda i: (runs[i].optimizer, runs[i].lr))
-    ended = train_batch(
+    order = sorted(runs, key=lambda run: (run.optimizer, run.lr))
+    rows: dict[Run, RaceRow] = {}
+
+    def left(ended: dict[int, Ended]) -> None:
+        new = {order[number]: question.row(order[number], end) for number, end in ended.items()}
+        rows.update(new)
+        leave(new)
+
+    train_batch(
         model,
-        [starts[runs[i].init, runs[i].seed] for i in order],
+        [starts[run.init, run.seed] for run in order],
         question.task,
-        cells=[(runs[i].optimizer, runs[i].lr) for i in order],
-        seeds=[runs[i].seed for i in order],
+        cells=[(run.optimizer, run.lr) for run in order],
+        seeds=[run.seed for run in order],
         schedule=question.schedule,
         stop=stop,
+        leave=left,
+        halfway=None if job.halfway is None else Halfway(job.halfway),
     )
-    rows = {i: question.row(runs[i], end) for i, end in zip(order, ended, strict=True)}
-    return [rows[i] for i in range(len(runs))]
+    return [rows[run] for run in runs]
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:

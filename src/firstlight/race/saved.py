@@ -1,5 +1,6 @@
 """The folder of a race: its question, and each run as a line of JSON as soon as it is known. What is there is not run again."""
 
+import hashlib
 import json
 import math
 import os
@@ -88,6 +89,11 @@ class Folder:
                 f"'{file}' cannot be written: {error.strerror}. Make room, then go on with resume: the runs saved before "
                 "are kept."
             ) from error
+
+    def halfway(self, runs: Sequence[Run], steps: int) -> Path:
+        """Return the file that keeps a batch of these runs half way."""
+        key = hashlib.sha256(json.dumps([steps, *runs]).encode()).hexdigest()[:16]
+        return self.path / f"{key}.halfway"
 
     def write_table(self, rows: Sequence[RaceRow]) -> Path | None:
         """Write all rows as Parquet, curves as lists, and return the path; None where pyarrow is not installed."""

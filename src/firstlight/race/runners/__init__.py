@@ -1,14 +1,14 @@
 """Runners: who does the jobs of a race. Each is a file with `run(question, jobs, done)`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from firstlight.errors import OptionError, did_you_mean
 from firstlight.race.jobs import Job
-from firstlight.race.question import Question
+from firstlight.race.question import Question, Run
 from firstlight.race.result import RaceRow
 
 RUNNERS = ("local", "ray")
-Done = Callable[[Job, Sequence[RaceRow]], None]
+Done = Callable[[Job, Mapping[Run, RaceRow]], None]  # a job, and those of its runs that have ended
 
 
 def check_runner(name: str) -> None:
@@ -27,7 +27,7 @@ def check_runner(name: str) -> None:
 
 
 def run_jobs(name: str, question: Question, jobs: Sequence[Job], done: Done) -> None:
-    """Do all jobs with a runner; done(job, rows) is called here, in this thread, as each one ends."""
+    """Do all jobs with a runner; done(job, rows) is called here, in this thread, as runs end."""
     if name == "ray":
         from firstlight.race.runners import ray
 

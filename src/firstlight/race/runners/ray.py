@@ -61,7 +61,7 @@ def _spread(ray: Any, question: Question, jobs: Sequence[Job], done: "Done") -> 
     while pending:
         ready, _ = ray.wait(list(pending), num_returns=1)
         job = pending.pop(ready[0])
-        done(job, _rows(ray, ready[0]))
+        done(job, dict(zip(job.runs, _rows(ray, ready[0]), strict=True)))
 
 
 def _connect(ray: Any) -> None:
