@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ class Functions(nn.Module):
 CHAINS: dict[str, Callable[[], nn.Module]] = {
     "built-in": lambda: load("mlp:depth=6,width=16,act=tanh").build(0),
     "functions": Functions,
-    **{kind.__name__: lambda kind=kind: plain(kind) for kind in (nn.Tanh, nn.ReLU, nn.GELU, nn.Sigmoid, nn.SiLU)},
+    **{kind.__name__: partial(plain, kind) for kind in (nn.Tanh, nn.ReLU, nn.GELU, nn.Sigmoid, nn.SiLU)},
 }
 
 
@@ -112,7 +113,7 @@ def tied() -> nn.Module:
 
 def frozen() -> nn.Module:
     model = Functions()
-    model.first.weight.requires_grad_(requires_grad=False)
+    model.first.weight.requires_grad_(False)
     return model
 
 
