@@ -13,8 +13,9 @@ from numba import njit
 
 from firstlight.random import constants as fitted
 from firstlight.random.parameters import LANES, NORMAL, TILE, TRUNCATED_WIDE, UNIFORM
+from firstlight.random.rounding import HAS_INSTRUCTION, far_from_zero, into, round_to_bfloat16
 
-f32, i32, u16, u32, u64 = np.float32, np.int32, np.uint16, np.uint32, np.uint64
+f32, i32, u32, u64 = np.float32, np.int32, np.uint32, np.uint64
 
 _LOW32 = u64(0xFFFFFFFF)
 _32 = u64(32)
@@ -94,7 +95,7 @@ def _minus_two_log(u: Any, shift: Any) -> Any:
 def _uniform(words: Array, numbers: Array, values: Array) -> None:
     low, span = numbers[0], numbers[1]
     for j in range(words.size):
-        values[j] = low + f32(words[j] >> u32(8)) * _2M24 * span
+        values[j] = into(values, low + f32(words[j] >> u32(8)) * _2M24 * span)
 
 
 @njit(inline="always", error_model="numpy")
@@ -116,8 +117,8 @@ def _box_muller(radii: Array, angles: Array, mean: Any, std: Any, even: Array, o
         swap = u32(quarter & u32(1)) != u32(0)
         a = sine if swap else cosine
         b = cosine if swap else sine
-        even[j] = mean + radius * _negate(a, u32(quarter + u32(1)) >> u32(1))
-        odd[j] = mean + radius * _negate(b, quarter >> u32(1))
+        even[j] = into(even, mean + radius * _negate(a, u32(quarter + u32(1)) >> u32(1)))
+        odd[j] = into(odd, mean + radius * _negate(b, quarter >> u32(1)))
 
 
 @njit(inline="always", error_model="numpy")
@@ -162,7 +163,7 @@ def _truncated(words: Array, numbers: Array, split: Any, values: Array) -> None:
         z = x * _ratio_centre(x)
         value = mean + std * (-z if word < split else z)
         value = low if value < low else value
-        values[j] = high if value > high else value
+        values[j] = into(values, high if value > high else value)
 
 
 @njit(error_model="numpy")
@@ -176,24 +177,25 @@ def _truncated_wide(words: Array, numbers: Array, split: Any, values: Array) -> 
         z = x * (_ratio_centre(x) if x <= _EDGE else _ratio_tail(q))
         value = mean + std * (-z if word < split else z)
         value = low if value < low else value
-        values[j] = high if value > high else value
+        values[j] = into(values, high if value > high else value)
 
 
 @njit(error_model="numpy")
 def _values(
     kind: Any, block: Any, count: int, k0: Any, k1: Any, numbers: Array, split: Any, words: Array, values: Array
 ) -> None:
-    """Write the values of `count` consecutive blocks of a tile: word r of block j to values[LANES r + j]."""
-    w0, w1, w2, w3 = words[0][:count], words[1][:count], words[2][:count], words[3][:count]
-    v0, v1 = values[:count], values[LANES : LANES + count]
-    v2, v3 = values[2 * LANES : 2 * LANES + count], values[3 * LANES : 3 * LANES + count]
+    """Write the values of `count` consecutive blocks of a tile: word r of block j to values[LANES r + j].
+
+    Where values is of uint16, they are rounded to bfloat16 as they are stored, by an instruction that knows no denormal ones.
+    """
     words_of(block, k0, k1, words, count)
     if kind == NORMAL:
-        mean, std = numbers[0], numbers[1]
-        _box_muller(w0, w1, mean, std, v0, v1)
-        _box_muller(w2, w3, mean, std, v2, v3)
+        for r in (0, 2):
+            even, odd = values[r * LANES : r * LANES + count], values[(r + 1) * LANES : (r + 1) * LANES + count]
+            _box_muller(words[r][:count], words[r + 1][:count], numbers[0], numbers[1], even, odd)
         return
-    for word, value in ((w0, v0), (w1, v1), (w2, v2), (w3, v3)):
+    for r in range(4):
+        word, value = words[r][:count], values[r * LANES : r * LANES + count]
         if kind == UNIFORM:
             _uniform(word, numbers, value)
         elif kind == TRUNCATED_WIDE:
@@ -211,31 +213,19 @@ def _aligned(count: int, kind: Any) -> Array:
 
 
 @njit(error_model="numpy")
-def _round_to_bfloat16(values: Array, out: Array) -> None:
-    """Round to nearest even: up by one where the lower half is over the middle, or on it and the upper half is odd.
-
-    In 16-bit lanes, which are twice as many as those of the 32-bit addition that says the same. NaN is not among the values.
-    """
-    halves = values.view(np.uint16)
-    for j in range(out.size):
-        lower, upper = halves[2 * j], halves[2 * j + 1]
-        out[j] = u16(upper + u16((lower | u16(upper & u16(1))) > u16(0x8000)))
-
-
-@njit(error_model="numpy")
 def _tile_bfloat16(
     kind: Any, block: Any, k0: Any, k1: Any, numbers: Array, split: Any, words: Array, values: Array, out: Array
 ) -> None:
     """Write a whole tile, rounded. Normal rows are rounded in pairs, while the memory takes the stores of the pair before."""
     if kind != NORMAL:
         _values(kind, block, LANES, k0, k1, numbers, split, words, values)
-        _round_to_bfloat16(values, out)
+        round_to_bfloat16(values, out)
         return
     words_of(block, k0, k1, words, LANES)
     even, odd = values[:LANES], values[LANES : 2 * LANES]
     for r in (0, 2):
         _box_muller(words[r], words[r + 1], numbers[0], numbers[1], even, odd)
-        _round_to_bfloat16(values[: 2 * LANES], out[r * LANES : (r + 2) * LANES])
+        round_to_bfloat16(values[: 2 * LANES], out[r * LANES : (r + 2) * LANES])
 
 
 @njit(error_model="numpy")
@@ -293,14 +283,17 @@ def fill_bfloat16(
     out: Array,
 ) -> None:
     """Like fill_float32, rounded once to nearest even; out holds the bits as uint16."""
+    at_once = HAS_INSTRUCTION and far_from_zero(numbers)
     words, values = _aligned(4 * LANES, np.uint32).reshape((4, LANES)), _aligned(TILE, np.float32)
     at = first
     while at < last:
         index = starts[at // length] + at % length
         skip = index & (TILE - 1)
         target = out[at : at + min(TILE - skip, min(last - at, length - at % length))]
-        if target.size == TILE:
+        if target.size == TILE and at_once:
+            _values(kind, index >> 2, LANES, k0, k1, numbers, split, words, target)
+        elif target.size == TILE:
             _tile_bfloat16(kind, index >> 2, k0, k1, numbers, split, words, values, target)
         else:
-            _round_to_bfloat16(_part(kind, index >> 11, skip, k0, k1, numbers, split, words, target), target)
+            round_to_bfloat16(_part(kind, index >> 11, skip, k0, k1, numbers, split, words, target), target)
         at += target.size
