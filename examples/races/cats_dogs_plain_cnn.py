@@ -31,7 +31,7 @@ def main() -> None:
     options = asked(DEPTHS)
     data = photographs(64, 16) if options.quick else photographs()
     steps, width = (2, 2) if options.quick else (STEPS, WIDTH)
-    for depth in options.names:
+    for depth in ("3",) if options.quick else options.names:
         result = fl.race(
             data, INITS, ("adam",), model=f"cnn:depth={depth},width={width}", lrs=RATES, steps=steps, batch=32,
             evaluate=max(1, steps // 10), patience=4, signals=True, progress=told,
