@@ -82,10 +82,15 @@ def command(
         Path | None, typer.Option("--output", "-o", help="Write all runs with their curves as JSON.")
     ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write an HTML report.")] = None,
+    lang: Annotated[str, typer.Option("--lang", help="Language of the report: en or ja.")] = "en",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Compare initialisations by training, under the same conditions for all."""
+    if report is not None:
+        from firstlight.report import check_language
+
+        check_language(lang)
     for file in (output, report):
         if file is not None:
             check_writable(file, force=force)
@@ -97,7 +102,7 @@ def command(
         options = _begun(context, resume, save) | {"signals": options["signals"]}
     with _folder(save, resume) as folder:
         result = _race(options, runner, folder, again=resume is not None)
-    _write(result, output, report, force=force)
+    _write(result, output, report, lang, force=force)
     if as_json:
         emit(result.to_json())
         return
@@ -187,7 +192,7 @@ def _kept(folder: Path, count: int) -> str:
     return f"{saved} of {count} runs are saved{batches}; go on with: firstlight race --resume {folder}"
 
 
-def _write(result: "RaceResult", output: Path | None, report: Path | None, *, force: bool) -> None:
+def _write(result: "RaceResult", output: Path | None, report: Path | None, lang: str, *, force: bool) -> None:
     import json
 
     if output is not None:
@@ -196,7 +201,7 @@ def _write(result: "RaceResult", output: Path | None, report: Path | None, *, fo
     if report is not None:
         from firstlight.report.race import write_race
 
-        say(f"report: {write_race(result, report, force=force)}")
+        say(f"report: {write_race(result, report, lang=lang, force=force)}")
 
 
 def _tell(result: "RaceResult") -> None:

@@ -22,6 +22,8 @@ from firstlight.report.words import check_language, texts
 from firstlight.signal import Signals, plot
 from firstlight.signal.watch import tensors
 
+Words = Mapping[str, str]
+
 
 def write(
     checkup: Checkup,
@@ -55,7 +57,8 @@ def render(checkup: Checkup, lang: str = "en", *, command: str | None = None) ->
     best = checkup.race.best()
     after = None if checkup.unchanged else checkup.after.signals
     titles = (words["curve_loss"], words["curve_accuracy"])
-    return _page(
+    return page_of(
+        "report.html",
         lang,
         _filled(words, checkup),
         verdict=cells.verdict(words, checkup),
@@ -66,9 +69,9 @@ def render(checkup: Checkup, lang: str = "en", *, command: str | None = None) ->
         ],
         raced=True,
         healthy=checkup.unchanged,
-        signal_plot=_div(_signal_figure(checkup.before.signals, after, lang), "signal-plot"),
+        signal_plot=div(_signal_figure(checkup.before.signals, after, lang), "signal-plot"),
         signal_rows=cells.signal_rows(checkup.before.signals, after),
-        curve_plot=_div(curves.figure(best, titles, words["curve_step"]), "curve-plot"),
+        curve_plot=div(curves.figure(best, titles, words["curve_step"]), "curve-plot"),
         best_runs=[cells.run(words, row, checkup) for row in best],
         all_runs=[cells.run(words, row, None) for row in checkup.race],
         plan_rows=[cells.plan_row(row) for row in checkup.plan],
@@ -104,7 +107,8 @@ def render_diagnosis(
         "signals_text_healthy": words["signals_text_healthy"].format(count=_examples(diagnosis), task=task),
         "made_text": words["made_diagnosis"].format(**made, seed=seed, task=task),
     }
-    return _page(
+    return page_of(
+        "report.html",
         lang,
         {**words, **filled},
         raced=False,
@@ -116,28 +120,29 @@ def render_diagnosis(
         ],
         findings=[_finding(words, f, "", number, diagnosis, None) for number, f in enumerate(diagnosis.findings)],
         healthy=True,
-        signal_plot=_div(_signal_figure(signals, None, lang), "signal-plot"),
+        signal_plot=div(_signal_figure(signals, None, lang), "signal-plot"),
         signal_rows=cells.signal_rows(signals, None),
         not_observed=signals.not_observed,
         command=command,
     )
 
 
-def _page(lang: str, words: Mapping[str, str], **parts: Any) -> str:
+def page_of(template: str, lang: str, words: Mapping[str, str], **parts: Any) -> str:
+    """Return a page: a template filled with texts and parts, and all that it needs to be drawn."""
     import jinja2
     from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["marked"] = _marked
-    scripts = {"plotly_js": get_plotlyjs(), "layout_js": _template("layout.js")}
-    return environment.from_string(_template("report.html")).render(lang=lang, t=words, **scripts, **parts)
+    needs = {"plotly_js": get_plotlyjs(), "layout_js": _template("layout.js"), "style_css": _template("style.css")}
+    return environment.from_string(_template(template)).render(lang=lang, t=words, **needs, **parts)
 
 
 def _finding(
     words: Mapping[str, str], finding: Finding, fate: str, number: int, before: Diagnosis, after: Diagnosis | None
 ) -> dict[str, Any]:
     figure, caption = picture(finding, words, before, after)
-    shown = {"picture": _div(figure, f"picture-{number}"), "caption": caption}
+    shown = {"picture": div(figure, f"picture-{number}"), "caption": caption}
     return cells.finding(words, finding, fate) | shown
 
 
@@ -203,6 +208,7 @@ def _template(name: str) -> str:
     return files("firstlight.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _div(figure: Any, name: str) -> str:
+def div(figure: Any, name: str) -> str:
+    """Return a figure as the part of a page, without plotly itself."""
     options = {"displayModeBar": False, "responsive": True}
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=options, div_id=name))

@@ -1,9 +1,10 @@
 // Plots stand side by side on a wide screen and one below the other on a narrow one; print shows what is folded away.
 (() => {
   const narrow = matchMedia("(max-width: 640px)");
-  const HEIGHT = 250, BETWEEN = 90, LEGEND = 110; // pixels: of one plot, from it to the next, below the last
+  const HEIGHT = 250, BETWEEN = 90; // pixels: of one plot, from it to the next
 
-  function stacked(layout, count) {
+  function stacked(layout, count, names) {
+    const LEGEND = Math.max(110, 50 + 20 * names); // below the last: a line a name, where names are long
     const inner = count * HEIGHT + (count - 1) * BETWEEN;
     const change = { height: inner + LEGEND + 40, "margin.b": LEGEND, "legend.y": -60 / inner };
     for (let i = 0; i < count; i++) {
@@ -30,8 +31,9 @@
     const first = JSON.parse(JSON.stringify(plot.layout));
     if (plot.closest(".picture")) continue; // small enough for any screen
     const count = Object.keys(first).filter((key) => /^xaxis\d*$/.test(key)).length;
+    const names = plot.data.filter((trace) => trace.showlegend !== false).length;
     const arrange = () => {
-      const change = (narrow.matches ? stacked : sideBySide)(first, count);
+      const change = (narrow.matches ? stacked : sideBySide)(first, count, names);
       plot.parentElement.style.height = "auto";
       plot.style.height = `${change.height}px`;
       Plotly.relayout(plot, change);
