@@ -40,6 +40,10 @@ class RecipeError(PlanError):
     """A recipe does not fit the model it is asked for."""
 
 
+class ProcessError(FirstlightError, RuntimeError):
+    """Processes that have to act together do not."""
+
+
 class MeasureError(FirstlightError, RuntimeError):
     """A forward or backward pass over the model failed, or its batch does not fit."""
 

@@ -108,6 +108,8 @@ class Plan:
         Raises:
             PlanError, DtypeError, OptionError: if plan and model do not fit, or a tensor on the meta device would be left
                 without a value; then no byte of the model has changed.
+            ProcessError: if processes that make the matrices of a sharded model together do not all come, with the same plan
+                and seed; no parameter has changed.
         """
         apply.write(self.rows, model, seed, device, rebuild, within)
         return model

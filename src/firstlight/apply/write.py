@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from firstlight.apply.agree import agree
 from firstlight.apply.check import Pair, checked, refuse_unfilled
 from firstlight.apply.compute import Builder, compute, same_bits
 from firstlight.apply.exchange import make_together, possible
@@ -69,10 +70,15 @@ def write(
             shape or dtype, memory that two rows would write, a tensor on the meta device that nobody would give a value.
         DtypeError: if a row would draw numbers into a tensor that is not of a real floating dtype.
         OptionError: if a distribution, std or option is not allowed, or the seed is out of range.
+        ProcessError: if not all processes of a mesh that make matrices together come, with the same rows and seed.
         In each case no byte of the model has changed.
     """
     together, made, late = [], {}, []
-    for task in _tasks(rows, model, seed, rebuild, within, or_refuse=True):
+    tasks = _tasks(rows, model, seed, rebuild, within, or_refuse=True)
+    waiting = [(task.row, task.entry.tensor) for task in tasks if _needs_others(task, task.entry.tensor)]
+    if waiting:
+        agree(waiting, seed)
+    for task in tasks:
         tensor = _with_memory(task.entry, device)
         if task.entry.tensor.is_meta:
             made[id(task.entry.tensor)] = tensor
