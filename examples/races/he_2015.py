@@ -4,11 +4,11 @@ arXiv 1502.01852, figures 2 and 3: with 22 layers both learn, He's sooner; with 
 ImageNet under SGD with momentum; here digits of 8×8. Xavier's std, where fan-in and fan-out are equal, is √2 smaller a layer.
 """
 
-from figures import asked, chart, tell
+from figures import asked, chart, tell, told
 
 import firstlight as fl
 
-DEPTHS, WIDTH, STEPS, SEEDS, RATES = ("14", "22", "30"), 16, 300, 3, (0.01, 0.03)
+DEPTHS, WIDTH, STEPS, SEEDS, RATES = ("14", "22", "30"), 16, 800, 3, (0.01,)
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     for depth in ("3",) if options.quick else options.names:
         result = fl.race(
             "digits", ("he", "xavier"), ("momentum",), model=f"cnn:depth={depth},width={width}", lrs=RATES, steps=steps,
-            seeds=seeds, batch=32, patience=10, signals=True,
+            seeds=seeds, batch=32, evaluate=max(1, steps // 20), patience=8, signals=True, progress=told,
         )  # fmt: skip
         tell(result)
         for (init, _), rows in result.chosen().items():
