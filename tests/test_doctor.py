@@ -1,6 +1,8 @@
 """The doctor: what is wrong is found, mended and proved; what is healthy is left alone."""
 
 import json
+import math
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +72,21 @@ def test_progress_is_told_stage_by_stage_to_its_end() -> None:
     for stage in stages:
         _, done, total = [news for news in told if news[0] == stage][-1]
         assert done == total
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["built-in", "config"])
+def test_a_language_model_is_examined_on_text_in_the_form_that_it_needs(kind: str, tmp_path: Path) -> None:
+    config = {"model_type": "bert", "architectures": ["BertForMaskedLM"], "vocab_size": 256, "hidden_size": 16,
+              "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+              "max_position_embeddings": 32}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    target = f"hf:{tmp_path / 'config.json'}" if kind == "config" else "gpt:depth=1,width=16,heads=1,init=normal:std=1"
+    checkup = fl.doctor(target, "text:context=16,validation=16", optimizers=["adam"], lrs=[0.01], steps=3)
+    start, best = checkup.best(checkup.start), checkup.best(checkup.prescribed)
+    assert start is not None
+    assert best is not None
+    if kind == "built-in":
+        assert "initial-loss" in [finding.kind for finding in checkup.before.findings]
+        assert (best.best_validation_loss or math.inf) < (start.best_validation_loss or 0.0)
+    assert abs(best.curve.validation_loss[0] - math.log(256)) < 1

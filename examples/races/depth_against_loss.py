@@ -3,6 +3,8 @@
 The best validation loss of a few learning rates, and what the deepest network showed before training.
 """
 
+import math
+
 from figures import asked, chart, tell
 
 import firstlight as fl
@@ -11,6 +13,7 @@ from firstlight.race import task
 TASKS = {"digits": "digits", "mnist": "mnist:train=2000,validation=500"}
 INITS = ("zeros", "normal:std=1", "normal:std=0.01", "xavier", "he", "orthogonal", "auto")
 ACTS, DEPTHS = ("sigmoid", "tanh", "relu", "gelu"), (3, 10, 30)
+LARGEST = 4.0  # losses above are drawn here: N(0, 1) reaches 1e23, beside which nothing else could be told apart
 WIDTH, STEPS, RATES = 64, 100, {"momentum": (0.003, 0.03), "adam": (0.001,)}
 
 
@@ -28,10 +31,10 @@ def main() -> None:
                     data, INITS, tuple(RATES), model=model, lrs=RATES, steps=steps, signals=depth == depths[-1]
                 )
                 for row in result.best():
-                    losses[row.init].append(row.best_validation_loss or float("nan"))
+                    losses[row.init].append(min(row.best_validation_loss or math.nan, LARGEST))
                 tell(result)
             lines = {init: (depths, values) for init, values in losses.items()}
-            words = f"{data.name}: {act}, width {width}, best of {steps} steps"
+            words = f"{data.name}: {act}, width {width}, best of {steps} steps (at most {LARGEST:g} drawn)"
             print(chart(f"depth_{data.name}_{act}", words, "layers", "validation loss", lines, log="x"))
 
 

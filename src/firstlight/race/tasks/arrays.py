@@ -88,7 +88,8 @@ def _check_spread(path: Path, x: Array, y: Array) -> None:
         raise DataError(f"'{path}': inputs reach {max(-low, high):.3g}. Scale them to at most {_LARGEST:g}.")
     if (most := int(np.unique(y, return_counts=True)[1].max())) < _EXAMPLES:
         raise DataError(
-            f"'{path}': no class has more than {most} examples; {_EXAMPLES} are needed to train and validate on a class."
+            f"'{path}': no class has more than {most} examples; {_EXAMPLES} are needed to train and validate on a class. "
+            "Nothing was loaded."
         )
 
 
