@@ -283,6 +283,38 @@ def check_computed_buffers_are_cut_like_any_tensor(world: int) -> None:
     assert torch.equal(local(model.get_buffer("table")), local(wanted))
 
 
+class Experts(nn.Module):
+    """Four experts in one tensor, and a router that everybody holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.router = nn.Parameter(torch.full((4, 6, 10), float("nan"))), nn.Linear(6, 4, bias=False)
+
+
+def check_replicas_agree(world: int) -> None:
+    """Whole models (data parallel), the experts of each half of the processes, and their routers: the same bits everywhere."""
+    weight = PlanRow("up", (4, 6, 10), "float32", "weight", 6, 10, "orthogonal", 1.0, "", "guess", layout="bio")
+    router = PlanRow("router.weight", (4, 6), "float32", "weight", 6, 4, "truncated-normal", 0.4, "", "guess")
+    rows, whole, halves = [weight, router], Experts(), Experts()
+    write(rows, whole, SEED)
+    copies = 2 if world % 2 == 0 else 1
+    mesh = init_device_mesh("cpu", (copies, world // copies), mesh_dim_names=("replica", "expert"))
+    halves.up = nn.Parameter(distribute_tensor(halves.up.detach(), mesh, [Replicate(), Shard(0)], src_data_rank=None))
+    write(rows, halves, SEED)
+    mine = (whole.up.tolist(), plan(Net(), "xavier").apply(Net(), SEED).get_parameter("embed.weight").tolist())
+    held = (mesh.get_local_rank("expert"), local(halves.up).tolist(), halves.router.weight.tolist())
+    everyones: list[Any] = [None] * world
+    dist.all_gather_object(everyones, (mine, held))
+    assert all(whole_models == mine for whole_models, _ in everyones)
+    for expert, values, routed in (theirs for _, theirs in everyones):
+        assert routed == held[2]
+        assert expert != held[0] or values == held[1]
+    by_expert = {expert: values for _, (expert, values, _) in everyones}
+    assert [values for i in sorted(by_expert) for values in by_expert[i]] == mine[0]
+    assert differing(rows, halves, SEED) == ()
+    assert differing(rows, halves, SEED + 1) == ("up", "router.weight") or not local(halves.up).numel()
+
+
 def check_parts_of_a_model_get_what_the_whole_gets(world: int) -> None:
     """A pipeline stage with the whole model's names, one with names of its own, and some of the experts."""
     made, rank = plan(Net(), "he"), dist.get_rank()

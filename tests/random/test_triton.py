@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from firstlight.random import Law, Normal, TruncatedNormal, Uniform, fill, key
 from firstlight.random.devices import maker
-from firstlight.random.fill import _run_kernel
+from firstlight.random.fill import _run_kernel, _runs
 from firstlight.random.parameters import Parameters, parameters
 from firstlight.random.reference import values
 
@@ -113,11 +113,34 @@ def test_the_source_of_the_kernels_gives_the_bits_of_the_reference(
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_places_beyond_32_bits_are_reached(kernels: dict[str, Any], dtype: torch.dtype) -> None:
-    for start in (2**31 - 100, 2**34 - 1000, 2**43 - 777, 2**62 + 5):
+@pytest.mark.parametrize(
+    "law", [Uniform(), Normal(), TruncatedNormal(), TruncatedNormal(0.0, 1.0, -INF, INF)], ids=["u", "n", "t", "wide"]
+)
+def test_places_beyond_32_bits_are_reached(kernels: dict[str, Any], law: Law, dtype: torch.dtype) -> None:
+    """Of elements, at 2**31 and 2**32, and of Philox's counters, at 2**34 (float64: 2**33) and above."""
+    for start in (2**31 - 100, 2**32 - 1500, 2**33 - 1000, 2**34 - 1000, 2**43 - 777, 2**62 + 5):
         for length in (50, 3000):
-            got, wanted = launched(kernels, Normal(), dtype, [start, start + 10_000], length)
+            got, wanted = launched(kernels, law, dtype, [start, start + 10_000], length)
             np.testing.assert_array_equal(bits(got), bits(wanted))
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_strided_region_is_that_of_the_whole(kernels: dict[str, Any], data: st.DataObject) -> None:
+    shape = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=3))
+    shape.append(data.draw(st.integers(1, 700)))
+    begin = [data.draw(st.integers(0, n - 1)) for n in shape]
+    step = [data.draw(st.integers(1, 4)) for _ in shape]
+    law, dtype = LAWS[data.draw(st.sampled_from(sorted(LAWS)))], data.draw(st.sampled_from(DTYPES[:3]))
+    rule = parameters(law, 53 if dtype == torch.float64 else 32)
+    part = np.ix_(*(range(first, size, by) for first, size, by in zip(begin, shape, step, strict=True)))
+    places = np.arange(math.prod(shape)).reshape(shape)[part]
+    out = torch.full(places.shape, 7.0, dtype=torch.float64 if rule.double else dtype)
+    starts, length = _runs(out, "a.b", shape, begin, step)
+    run(kernels, out, rule, starts.tolist(), length)
+    np.testing.assert_array_equal(
+        bits(out.to(dtype)), bits(reference(law, places.ravel(), dtype)).reshape(places.shape)
+    )
 
 
 @given(data=st.data())
@@ -257,11 +280,13 @@ def test_a_gpu_gives_the_bits_of_the_cpu_for_many_values(label: str) -> None:
 def test_any_region_on_a_gpu_is_that_of_the_whole(data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=4))
     bounds = [sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in shape]
+    step = [data.draw(st.integers(1, 3)) for _ in shape]
     law, dtype = LAWS[data.draw(st.sampled_from(sorted(LAWS)))], data.draw(st.sampled_from(DTYPES))
     whole = fill(torch.empty(shape, dtype=dtype), law, seed=3, name="w")
-    region = torch.empty([stop - start for start, stop in bounds], dtype=dtype, device="cuda")
-    fill(region, law, seed=3, name="w", shape=shape, offset=[start for start, _ in bounds])
-    np.testing.assert_array_equal(bits(region), bits(whole[tuple(slice(*bound) for bound in bounds)]))
+    wanted = whole[tuple(slice(start, stop, by) for (start, stop), by in zip(bounds, step, strict=True))]
+    region = torch.empty(wanted.shape, dtype=dtype, device="cuda")
+    fill(region, law, seed=3, name="w", shape=shape, offset=[start for start, _ in bounds], step=step)
+    np.testing.assert_array_equal(bits(region), bits(wanted))
 
 
 @pytest.mark.cuda
