@@ -5,24 +5,24 @@
     python tools/prediction_table.py --large    # a config of 405 billion parameters, on the meta device
 
 Each network is measured on one batch with weights of 20 seeds; a layer's error is that of its predicted std against the
-mean of the measured ones, and a row shows the median and the largest over its layers.
+mean of the measured ones, and a row shows the median and the largest over its layers. '±' is the standard error of the
+measured means, 'one draw' how far one draw is expected to be from the mean, and in brackets how far it was: medians too.
 """
 
 import argparse
 import resource
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, field
+from statistics import mean, median, stdev
 from typing import Any
 
 import torch
+from prediction_models import CLASSES, Experts, Mixer, UNet
 from torch import Tensor, nn
 
 import firstlight as fl
 from firstlight.model.targets import load
-
-_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -93,108 +93,38 @@ def _transformers() -> Iterator[Row]:
     bert = _huggingface("Bert", vocab_size=500, **words)
     gpt2 = _huggingface("GPT2", n_layer=6, n_embd=128, n_head=4, vocab_size=500, bos_token_id=0, eos_token_id=0)
     llama = _huggingface("Llama", vocab_size=500, num_key_value_heads=2, **words)
-    vit = _huggingface("ViT", image_size=32, patch_size=4, num_labels=_CLASSES, **words)
+    vit = _huggingface("ViT", image_size=32, patch_size=4, num_labels=CLASSES, **words)
     for name, build, batch, own in (("BERT", bert, ids, "bert"), ("GPT-2", gpt2, ids, "gpt2"),
                                     ("Llama", llama, ids, "llama"), ("ViT", vit, pixels, "normal:std=0.02")):  # fmt: skip
         for recipe in (own, "xavier"):
             yield Row(f"Hugging Face {name}", "deep", build, batch, recipe)
 
 
-class MixerBlock(nn.Module):
-    """Mix places, then channels, each with a residual sum."""
+@dataclass
+class Side:
+    """By layer: relative errors, standard errors of the measured means, and what one draw is off by, predicted and measured."""
 
-    def __init__(self, places: int, width: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.places = nn.Sequential(nn.Linear(places, 2 * places), nn.GELU(), nn.Linear(2 * places, places))
-        self.channels = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+    errors: list[float] = field(default_factory=list)
+    measuring: list[float] = field(default_factory=list)
+    expected: list[float] = field(default_factory=list)
+    found: list[float] = field(default_factory=list)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, places, width) to the same shape."""
-        x = x + self.places(self.norm1(x).transpose(1, 2)).transpose(1, 2)
-        out: Tensor = x + self.channels(self.norm2(x))
-        return out
+    def add(self, predicted: float, spread: float, seen: list[float]) -> None:
+        """Enter a layer."""
+        middle = mean(seen)
+        self.errors.append(abs(predicted / middle - 1))
+        self.expected.append(spread)
+        self.found.append(stdev(seen) / middle if len(seen) > 1 else 0.0)
+        self.measuring.append(self.found[-1] / len(seen) ** 0.5)
 
-
-class Mixer(nn.Module):
-    """An MLP-Mixer of four blocks."""
-
-    def __init__(self, width: int = 64) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(3, width, 4, stride=4)
-        self.blocks = nn.Sequential(*(MixerBlock(16, width) for _ in range(4)))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, _CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map pictures (N, 3, 16, 16) to logits."""
-        out: Tensor = self.head(self.norm(self.blocks(self.patches(x).flatten(2).transpose(1, 2))).mean(1))
-        return out
+    def cells(self) -> list[str]:
+        """Return the row's cells."""
+        draw = f"{median(self.expected):.0%} ({median(self.found):.0%})"
+        return [f"{median(self.errors):.1%}", f"{max(self.errors):.1%}", f"{median(self.measuring):.1%}", draw]
 
 
-class UNetBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x))) + time)))."""
-
-    def __init__(self, width: int, times: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.GroupNorm(8, width), nn.GroupNorm(8, width)
-        self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        self.time, self.act = nn.Linear(times, width), nn.SiLU()
-
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """Map (N, width, H, W) to the same shape."""
-        h = self.conv1(self.act(self.norm1(x))) + self.time(time)[:, :, None, None]
-        out: Tensor = x + self.conv2(self.act(self.norm2(h)))
-        return out
-
-
-class UNet(nn.Module):
-    """One level down and up again, with a skip that is joined and sines of a time."""
-
-    def __init__(self, width: int = 64) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, width, 3, padding=1)
-        self.before, self.middle, self.after = (UNetBlock(n, 16) for n in (width, 2 * width, 2 * width))
-        self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
-        self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
-        self.head = nn.Conv2d(2 * width, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map pictures (N, 3, H, W) to the same shape."""
-        phases = torch.arange(8.0) * 0.7
-        time = torch.cat([torch.sin(phases), torch.cos(phases)]).expand(len(x), 16)
-        high = self.before(self.stem(x), time)
-        low = self.up(self.middle(self.down(high), time))
-        out: Tensor = self.head(self.after(torch.cat([low, high], 1), time))
-        return out
-
-
-class Experts(nn.Module):
-    """A token model with one layer of four experts, of which each token goes to two."""
-
-    def __init__(self, width: int = 64) -> None:
-        super().__init__()
-        self.embedding, self.norm = nn.Embedding(100, width), nn.LayerNorm(width)
-        self.router = nn.Linear(width, 4)
-        self.experts = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)) for _ in range(4)
-        )
-        self.head = nn.Linear(width, 100)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Map token numbers (N, T) to logits."""
-        x = self.embedding(ids)
-        y = self.norm(x)
-        best, chosen = self.router(y).softmax(-1).topk(2, -1)
-        best = best / best.sum(-1, keepdim=True)
-        for number, expert in enumerate(self.experts):
-            x = x + (best * (chosen == number)).sum(-1, keepdim=True) * expert(y)
-        out: Tensor = self.head(x)
-        return out
-
-
-def errors(row: Row, seeds: int) -> tuple[list[float], list[float], float]:
-    """Return the relative errors by layer, forward and back, and the seconds that predicting took."""
+def compared(row: Row, seeds: int) -> tuple[Side, Side, float]:
+    """Return how prediction and measurement compare by layer, forward and back, and the seconds that predicting took."""
     model, batch = row.build(), row.batch()
     plan = fl.plan(model, row.recipe, example=batch)
     with torch.no_grad():
@@ -211,38 +141,43 @@ def errors(row: Row, seeds: int) -> tuple[list[float], list[float], float]:
     found = fl.predict(model, example=batch, plan=plan, loss="mse" if pictures else "cross-entropy", target=wanted)
     seconds = time.perf_counter() - started
     passes = [fl.measure(plan.apply(model, seed=seed), batch, target=wanted) for seed in range(seeds)]
-    forward: list[float] = []
-    back: list[float] = []
+    sides = (Side(), Side())
     for expected, *seen in zip(found, *passes, strict=True):
-        for values, name in ((forward, "forward_std"), (back, "gradient_std")):
-            known = [getattr(one, name) for one in seen if getattr(one, name) is not None]
-            mean = sum(known) / len(known) if known else 0.0
-            if mean > 0 and getattr(expected, name) is not None:
-                values.append(abs(getattr(expected, name) / mean - 1))
-    return forward, back, seconds
+        for side, name in zip(sides, ("forward", "gradient"), strict=True):
+            values = [getattr(one, f"{name}_std") for one in seen]
+            predicted = getattr(expected, f"{name}_std")
+            if predicted is not None and None not in values and mean(values) > 0:
+                side.add(predicted, getattr(expected, f"{name}_spread"), values)
+    return *sides, seconds
+
+
+HEAD = (
+    "| network | recipe | std: median | largest | ± | one draw | gradient: median | largest | ± | one draw | seconds |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
+)
+TARGETS = {
+    "plain": ("plain MLPs and CNNs, depth 50", "5 %", "15 %"),
+    "deep": ("ResNets and transformers", "15 %", "30 %"),
+    "other": ("others", "none", "none"),
+}
 
 
 def table(seeds: int, only: list[str]) -> None:
     """Print the table of errors, and each target beside its figure."""
-    print(
-        "| network | recipe | std: median | largest | gradient: median | largest | seconds |\n|---|---|---|---|---|---|---|"
-    )
+    print(HEAD)
     sums: dict[str, tuple[list[float], list[float]]] = {}
     for row in rows():
         if only and not any(word.lower() in row.name.lower() for word in only):
             continue
-        forward, back, seconds = errors(row, seeds)
-        group = sums.setdefault(row.group, ([], []))
-        group[0].extend(forward)
-        group[1].extend(back)
-        cells = [f"{value:.1%}" for part in (forward, back) for value in (median(part), max(part))]
+        *sides, seconds = compared(row, seeds)
+        for total, side in zip(sums.setdefault(row.group, ([], [])), sides, strict=True):
+            total.extend(side.errors)
+        cells = [cell for side in sides for cell in side.cells()]
         print(f"| {row.name} | {row.recipe} | {' | '.join(cells)} | {seconds:.1f} |", flush=True)
-    print("\n| layers of | target: std | found | target: gradient | found |\n|---|---|---|---|---|")
-    targets = {"plain": ("plain MLPs and CNNs, depth 50", "5 %", "15 %"),
-               "deep": ("ResNets and transformers", "15 %", "30 %"), "other": ("others", "none", "none")}  # fmt: skip
-    for kind, (all_forward, all_back) in sums.items():
-        name, one, other = targets[kind]
-        print(f"| {name} | {one} | {median(all_forward):.1%} | {other} | {median(all_back):.1%} |")
+    print("\n| median over all layers of | to reach: std | found | to reach: gradient | found |\n|---|---|---|---|---|")
+    for kind, (forward, back) in sums.items():
+        name, one, other = TARGETS[kind]
+        print(f"| {name} | {one} | {median(forward):.1%} | {other} | {median(back):.1%} |")
 
 
 def large() -> None:

@@ -13,6 +13,15 @@ def test_predict_shows_the_layers_of_a_target(capsys: pytest.CaptureFixture[str]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "signals by layer that theory expects of mlp:depth=3,width=64,act=tanh, xavier"
     assert [line.split()[0] for line in lines[2:]] == [f"layers.{i}" for i in range(5)]
+    assert lines[1].split("  ")[-1] == "found by"
+    assert all(line.split()[-1] == "rule" and line.split()[-2].startswith("±") for line in lines[2:])
+
+
+def test_no_number_of_a_wide_table_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["predict", "gpt:depth=1,width=64", "--recipe", "gpt2", "--against-measured", "--seeds", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert "median relative error by layer: std" in printed
 
 
 def test_predict_puts_theory_and_measurement_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ rule may be off by: 5 % forward and 12 % back.
 import math
 from collections.abc import Callable
 from statistics import mean, stdev
+from typing import Any
 
 import pytest
 import torch
@@ -82,7 +83,7 @@ class Recurrent(nn.Module):
         if isinstance(self.layer, nn.RNNBase):
             out: Tensor = self.layer(x)[0]
             return out
-        state = None
+        state: Any = None
         for step in range(4):
             state = self.layer(x[:, step], state)
         last: Tensor = state[0] if isinstance(state, tuple) else state
@@ -103,7 +104,7 @@ def scaled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "Threshold": {"threshold": 0.1, "value": 0.3},
     "Softmax": {"dim": -1},
     "Softmin": {"dim": -1},
@@ -183,7 +184,7 @@ ARITHMETIC: dict[str, tuple[Build, tuple[int, ...]]] = {
     "cat of channels": (lambda: Of(lambda x: torch.cat([x, 2 * x.relu()], 1)), PICTURE),
     "cat of tokens": (lambda: Both(lambda x, y: torch.cat([x, y], 1)), SEQUENCE),
     "stack": (lambda: Both(lambda x, y: torch.stack([x, y], 1)), FLAT),
-    "split": (lambda: Of(lambda x: x.split([32, 224], -1)[1]), FLAT),
+    "split": (lambda: Of(lambda x: torch.split(x, [32, 224], -1)[1]), FLAT),
     "every other token": (lambda: Of(lambda x: x[:, ::2]), SEQUENCE),
     "tokens by number": (lambda: Of(lambda x: x[:, [3, 1, 2]]), SEQUENCE),
     "mean": (lambda: Of(lambda x: x.relu().mean(1)), SEQUENCE),

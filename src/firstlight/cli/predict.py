@@ -9,7 +9,7 @@ import typer
 from firstlight.cli.console import emit, number, prose, show
 from firstlight.cli.options import Force, Json
 from firstlight.cli.phases import phases
-from firstlight.cli.show import signals_table
+from firstlight.cli.show import off, signals_table, uncut
 from firstlight.errors import OptionError
 
 if TYPE_CHECKING:
@@ -186,19 +186,30 @@ def _mean(values: list[float | None]) -> float | None:
 def _side_by_side(expected: "Signals", measured: list[dict[str, Any]], title: str) -> None:
     from rich.table import Table
 
-    heads = ("layer", "kind", "std", "measured", "gradient", "measured", "similarity", "measured", "found by")
+    heads = (
+        "layer",
+        "kind",
+        "std",
+        "one draw",
+        "measured",
+        "gradient",
+        "measured",
+        "similarity",
+        "measured",
+        "found by",
+    )
     table = Table(box=None, pad_edge=False)
     for head in heads:
         table.add_column(head, justify="left" if head in ("layer", "kind", "found by") else "right", no_wrap=True)
     names = ("forward_std", "gradient_std", "similarity")
     errors: dict[str, list[float]] = {name: [] for name in names[:2]}
     for row, seen in zip(expected, measured, strict=True):
-        cells = [number(value) for name in names for value in (getattr(row, name), seen[name])]
-        table.add_row(row.layer, row.kind, *cells, row.found_by or "")
+        std, *cells = [number(value) for name in names for value in (getattr(row, name), seen[name])]
+        table.add_row(row.layer, row.kind, std, off(row.forward_spread), *cells, row.found_by or "")
         for name, found in errors.items():
             if seen[name] and getattr(row, name) is not None:
                 found.append(abs(getattr(row, name) / seen[name] - 1))
-    show(table, title)
+    show(uncut(table), title)
     words = {"forward_std": "std", "gradient_std": "gradient"}
     shown = [f"{words[name]} {median(found):.1%}" for name, found in errors.items() if found]
     prose(f"median relative error by layer: {', '.join(shown)}")

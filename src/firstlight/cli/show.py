@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from firstlight.signal import Signals
 
 
+_NAME = 48  # characters of a layer's name that are shown in any case
+
+
 def plan_text(plan: "Plan") -> str:
     """Return a plan for a narrow terminal: each tensor on a line, what it gets below it, then why."""
     lines = [f"plan '{plan.recipe}': {len(plan)} tensors"]
@@ -25,26 +28,18 @@ def plan_text(plan: "Plan") -> str:
 
 
 def signals_table(signals: "Signals") -> "Table":
-    """Return the table of signals by layer."""
+    """Return the table of signals by layer; a predicted one says how far one draw is off, and what was sampled."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in (
-        "layer",
-        "kind",
-        "mean",
-        "std",
-        "rms",
-        "dead",
-        "saturated",
-        "similarity",
-        "gradient",
-        "update ratio",
-    ):
-        table.add_column(column, justify="left" if column in ("layer", "kind") else "right", no_wrap=True)
+    heads = ["layer", "kind", "mean", "std", "rms", "dead", "saturated", "similarity", "gradient", "update ratio"]
+    predicted = signals.source == "predicted"
+    for column in [*heads, "one draw", "found by"] if predicted else heads:
+        left = column in ("layer", "kind", "found by")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
     for row in signals:
         second = row.forward_second_moment
-        table.add_row(
+        cells = [
             row.layer,
             row.kind,
             number(row.forward_mean),
@@ -55,8 +50,24 @@ def signals_table(signals: "Signals") -> "Table":
             number(row.similarity),
             number(row.gradient_std),
             number(row.update_ratio),
-        )
+        ]
+        table.add_row(*cells, *([off(row.forward_spread), row.found_by or "–"] if predicted else []))
+    return uncut(table)
+
+
+def uncut(table: "Table") -> "Table":
+    """Return a table whose numbers are never cut; long names of layers are, where there is no room."""
+    for place, column in enumerate(table.columns):
+        needed = max(map(len, [str(column.header), *map(str, column.cells)]))
+        column.min_width = min(needed, _NAME) if place == 0 else needed
     return table
+
+
+def off(spread: float | None) -> str:
+    """Return how far one draw is off: '±4%', '±3×' from three times on."""
+    if spread is None:
+        return "–"
+    return f"±{spread:.0%}" if spread < 3 else f"±{spread:.0f}×" if spread < 1000 else "±1000×"
 
 
 def race_table(rows: "Sequence[RaceRow]", mark: str = "") -> "Table":

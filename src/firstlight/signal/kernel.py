@@ -44,16 +44,20 @@ Dim = tuple[Atom, ...]
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Log-variance of a second moment from one draw of the weights to another: of the mean over all, and of one example."""
+    """How much second moments differ from one draw of the weights to another.
+
+    draw, each: log-variance of the mean over all, and of one example. pair: variance of the correlation of two examples.
+    """
 
     draw: float = 0.0
     each: float = 0.0
+    pair: float = 0.0
 
     def __add__(self, other: "Spread") -> "Spread":
-        return Spread(self.draw + other.draw, self.each + other.each)
+        return Spread(self.draw + other.draw, self.each + other.each, self.pair + other.pair)
 
     def __mul__(self, factor: float) -> "Spread":
-        return Spread(self.draw * factor, self.each * factor)
+        return Spread(self.draw * factor, self.each * factor, self.pair * factor)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ from firstlight.plan import plan as make_plan
 from firstlight.recipes import Composition, Recipe
 from firstlight.signal.describe import describe, one_line
 from firstlight.signal.given import inputs, parameters
+from firstlight.signal.kernel import constant
 from firstlight.signal.propagate import backward, forward
 from firstlight.signal.readout import Seen, row
 from firstlight.signal.rules import FORWARD, losses
@@ -74,6 +75,8 @@ def predict(
             normal numbers and for tokens at random. Models of transformers need none.
         plan: the plan, recipe or its name that weights are to be drawn by; without it the model's own values count.
         loss: 'cross-entropy' or 'mse' of the first output, or None for no gradients. Targets are independent of inputs.
+            A model that returns a `loss` of its own, as those of transformers do when they are given labels, is taken at its
+            word unless 'mse' or a target is given.
         target: the wanted outputs; without them classes are even, and numbers standard normal.
 
     Returns:
@@ -173,6 +176,9 @@ def _record(
 
 def _back(run: Run, graph: Graph, loss: str | None, target: Tensor | None) -> float | None:
     """Send gradients back from the loss; return the loss."""
+    if loss == "cross-entropy" and target is None and graph.loss is not None:
+        backward(run, graph, {graph.loss: constant(1.0, graph.loss.shape)})
+        return float(run.kernel(graph.loss).mean.mean())
     outputs = [value for value in graph.outputs if value.floating and value.shape]
     if loss is None or not outputs:
         return None

@@ -10,7 +10,7 @@ from torch import nn
 from firstlight.model.operators.graph import Graph, Value
 from firstlight.signal.kernel import Kernel
 from firstlight.signal.rules.table import Run
-from firstlight.signal.spread import root
+from firstlight.signal.spread import relative, root
 from firstlight.signal.statistics import saturated
 from firstlight.signal.table import SignalRow
 
@@ -47,6 +47,8 @@ def row(run: Run, graph: Graph, seen: Seen) -> SignalRow:
         update_ratio=_update_ratio(run, graph, seen),
         size=math.prod(value.shape[1:]),
         found_by="sampled" if run.state(value).sampled else "rule",
+        forward_spread=relative(kernel.spread),
+        gradient_spread=None if gradient is None else relative(gradient.spread),
     )
 
 

@@ -16,6 +16,7 @@ from firstlight.signal.kernel import Kernel, Spread
 from firstlight.signal.maps import Array
 
 _TINY, _NARROW, _WIDEST = 1e-30, 0.01, 1.0
+_MOST = 100.0  # log-variance beyond which nothing is known
 _WEIGHTS = (1 / 6, 2 / 3, 1 / 6)  # of the three nodes of Gauss-Hermite quadrature
 NONE = Spread()
 _WIDE = 2e-4  # so many elements are independent that a hundred layers add less than 2 % to a std
@@ -30,11 +31,27 @@ def root(second: float, spread: Spread = NONE) -> float:
     return math.sqrt(max(second, 0.0)) * math.exp(-max(spread.draw, 0.0) / 8)
 
 
-def drawn(kernel: Kernel, *, orthogonal: bool = False) -> Kernel:
-    """Return the kernel of a product with fresh weights, with what their draw adds; orthogonal ones keep norms."""
+def relative(spread: Spread) -> float:
+    """Return the standard deviation over draws of the root of a second moment, in parts of its mean.
+
+    >>> round(relative(Spread(draw=0.04)), 3)
+    0.1
+    """
+    return math.sqrt(math.expm1(min(max(spread.draw, 0.0), _MOST) / 4))
+
+
+def drawn(kernel: Kernel, *, orthogonal: bool = False, places: int = 1) -> Kernel:
+    """Return the kernel of a product with fresh weights, with what their draw adds; orthogonal ones keep norms.
+
+    places: how many share the weights and average the correlation of two examples.
+    """
     if orthogonal:
         return kernel
-    return replace(kernel, spread=kernel.spread + Spread(*(math.log1p(2 * share) for share in _shares(kernel))))
+    draw, each = _shares(kernel)
+    places = math.prod(
+        atom.size for dim in kernel.dims[1:] for atom in dim if atom.resolved
+    )  # average a correlation out
+    return replace(kernel, spread=kernel.spread + Spread(math.log1p(2 * draw), math.log1p(2 * each), each / places))
 
 
 def after(function: Function, before: Kernel) -> Kernel:
@@ -52,7 +69,9 @@ def after(function: Function, before: Kernel) -> Kernel:
     fourth = transformed(lambda x: function(x).square(), before)
     whole = _relative(fourth, plain)
     own = [math.log1p(max(w - 1 - 2 * elastic**2 * share, 0.0)) for w, share in zip(whole, shares, strict=True)]
-    return replace(made, spread=before.spread * elastic**2 + Spread(*own))
+    alike = float(before.variances().mean()) * _alike(transformed(function, before, slope=True)) / plain.second
+    spread = before.spread * elastic**2 + Spread(*own)
+    return replace(made, spread=replace(spread, pair=before.spread.pair * min(alike, 1.0) ** 2))
 
 
 def _averaged(function: Function, before: Kernel, plain: Kernel) -> Kernel:
@@ -87,14 +106,17 @@ def through(function: Function, before: Kernel, gradient: Kernel) -> Kernel:
     own = [
         math.log1p(max(whole - 1 - 2 * share, 0.0)) for whole, share in zip(_relative(joint, made), shares, strict=True)
     ]
-    return replace(made, spread=gradient.spread + Spread(*own))
+    alike = _alike(slope) / slope.second
+    spread = gradient.spread + Spread(*own)
+    return replace(made, spread=replace(spread, pair=gradient.spread.pair * min(alike, 1.0) ** 2))
 
 
 def _shares(kernel: Kernel) -> tuple[float, float]:
     """Return the mean square correlation of two elements: of all, as they weigh, and of one example and place."""
     power = max(kernel.second, _TINY)
     raw = replace(kernel, pairs=(kernel.pairs / power) ** 2)
-    return raw.common, _units(replace(kernel, pairs=_squares(kernel)))
+    each = _units(replace(kernel, pairs=_squares(kernel)))
+    return min(raw.common + each * min(kernel.spread.pair, 1.0), max(each, raw.common)), each
 
 
 def _relative(fourth: Kernel, second: Kernel) -> tuple[float, float]:
@@ -109,9 +131,18 @@ def _squares(kernel: Kernel) -> Array:
     return np.clip(kernel.pairs / np.maximum(at, _TINY), -1, 1) ** 2
 
 
+def _alike(slope: Kernel) -> float:
+    """Return the mean product of slopes at one unit of any two examples and places."""
+    return slope.averaged(_unit_axes(slope)).common
+
+
+def _unit_axes(kernel: Kernel) -> list[int]:
+    return [a for d in range(1, len(kernel.dims)) for a in kernel.axes(d) if not kernel.atoms[a].resolved]
+
+
 def _units(kernel: Kernel) -> float:
     """Return the mean over pairs of units of one example and place."""
-    units = [a for d in range(1, len(kernel.dims)) for a in kernel.axes(d) if not kernel.atoms[a].resolved]
+    units = _unit_axes(kernel)
     made = Kernel(
         tuple((atom,) for i, atom in enumerate(kernel.atoms) if i not in units), kernel.pair_mean(units), np.zeros(0)
     )

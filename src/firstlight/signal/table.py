@@ -17,7 +17,8 @@ class SignalRow:
     gradient_std: root mean square of the loss gradient with respect to the layer's output. update_ratio: norm of the
     layer's weight gradient over the norm of its weight (multiply by a learning rate to get the relative size of an SGD
     step). size: output numbers an example. found_by: 'rule' where a prediction follows from rules, 'sampled' where an operator
-    on the way was sampled; None of what was measured.
+    on the way was sampled; None of what was measured. forward_spread and gradient_spread: how far, in parts of itself, one
+    draw of the weights is expected to be from the predicted std and gradient (a standard deviation); None of what was measured.
     """
 
     layer: str
@@ -32,6 +33,8 @@ class SignalRow:
     update_ratio: float | None = None
     size: int | None = None
     found_by: str | None = None
+    forward_spread: float | None = None
+    gradient_spread: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ def _expanded(reading: Reading, runs: tuple[Run, ...], model: nn.Module, *, cert
             continue
         branch = None
         if found.branch is not None:
-            index, count = numbers[(found.branch, copy if (found.branch, copy) in numbers else None)]
+            index, count = _slot(numbers, found.branch, copy)
             branch = Branch(index, count, found.position, found.branch.length, found.branch.stack)
         seen[name] = (_relinked(_renamed(found, known, name), known, name, runs), branch)
     return Followed(seen, frozenset(unread), certain, reading.untrained)
@@ -253,6 +253,12 @@ def _numbers(branches: Any, reading: Reading, runs: tuple[Run, ...]) -> dict[tup
         stacks.setdefault(branch.stack, []).append((branch, index))
     flush(last)
     return {slot: (index, len(slots)) for slots in stacks.values() for index, slot in enumerate(slots)}
+
+
+def _slot(numbers: dict[tuple[Found, int | None], tuple[int, int]], branch: Found, copy: int | None) -> tuple[int, int]:
+    """Return the index and count of a branch for one block, or for its own where what it holds lies in no block."""
+    known = [numbers[key] for key in ((branch, copy), (branch, None)) if key in numbers]
+    return known[0] if known else next(place for (other, _), place in numbers.items() if other is branch)
 
 
 def _block(branch: Found, reading: Reading, runs: tuple[Run, ...]) -> tuple[Run | None, int | None]:

@@ -65,13 +65,14 @@ class Graph:
     """All operators in order of execution, the values of named tensors, and the values that the model returned.
 
     outputs: those of them that are the model's answer: `logits` where there is one, else the first of a result with
-    named fields, else all.
+    named fields, else all. loss: the number that the model returns as its `loss`, where it computes one itself.
     """
 
     nodes: list[Node]
     named: dict[str, Value]
     outputs: list[Value]
     returned: list[Value]
+    loss: Value | None = None
 
 
 ValueOf = Callable[[Tensor], Value]
@@ -108,7 +109,14 @@ def record(
     named_values = {value.name: value for value in recorder.values if value.name}
     returned = [recorder.value(tensor) for tensor in tensors(output)]
     answer = [recorder.value(tensor) for tensor in _answer(output) if tensor.is_floating_point()]
-    return Graph(recorder.nodes, named_values, answer, returned)
+    own = _own_loss(output)
+    loss = None if own is None else recorder.value(own)
+    return Graph(recorder.nodes, named_values, answer, returned, loss)
+
+
+def _own_loss(output: Any) -> Tensor | None:
+    own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    return own if isinstance(own, Tensor) and own.numel() == 1 and own.is_floating_point() else None
 
 
 def _answer(output: Any) -> list[Tensor]:

@@ -120,7 +120,7 @@ def convolution(run: Run, node: Node) -> State:
     x, w, bias = node.args[0], node.args[1], node.args[2]
     made = _convolved(run, node, run.kernel(x), back=False)
     if is_weight(run, w):
-        made = drawn(made, orthogonal=w in run.orthogonal)
+        made = drawn(made, orthogonal=w in run.orthogonal, places=math.prod(node.out.shape[2:]))
     if bias is not None:
         shift = run.kernel(bias)
         made = total(made, shift.reshaped((bias.shape[0], *[1] * (len(x.shape) - 2))).broadcast(made.shape))
@@ -132,7 +132,9 @@ def convolution_backward(run: Run, node: Node, gradient: Kernel) -> None:
     """Go back along the same taps; a weight's gradient sums over examples and places."""
     x, w, bias = node.args[0], node.args[1], node.args[2]
     made = _convolved(run, node, gradient, back=True)
-    run.push(x, drawn(made, orthogonal=w in run.orthogonal) if is_weight(run, w) else made)
+    if is_weight(run, w):
+        made = drawn(made, orthogonal=w in run.orthogonal, places=math.prod(x.shape[2:]))
+    run.push(x, made)
     run.push(w, _weight_gradient(run, node, gradient))
     if isinstance(bias, Value):
         run.push(bias, summed_to(gradient, (1, bias.shape[0], *[1] * (len(x.shape) - 2))).reshaped(bias.shape))

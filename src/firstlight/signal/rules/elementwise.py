@@ -1,5 +1,6 @@
 """Rules for functions of single elements, and for sums and products of two tensors."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -130,14 +131,22 @@ def _meeting(run: Run, node: Node, a: Value, b: Value, alpha: float) -> State:
 
 def _is_size(run: Run, size: Value, value: Value) -> bool:
     """Whether a value is made of an average of a function of another, as the root mean square that a norm divides by is."""
-    at, averaged = root(run, size), False
+    at, averaged, wanted = root(run, size), False, root(run, value)
     kernel = run.kernel(at)
     if float(kernel.variances().mean()) > float((kernel.mean**2).mean()):
         return False
-    while at.node is not None and len(at.node.inputs) == 1 and at.node.op in _AVERAGES | labels.VIEWS | _PADS:
+    while at is not wanted or not averaged:
+        if at.node is None or len(at.node.inputs) != 1 or at.node.op not in _AVERAGES | labels.VIEWS | _PADS:
+            return False
         averaged = averaged or at.node.op in _AVERAGES
         at = root(run, at.node.inputs[0])
-    return averaged and at is root(run, value)
+    return True
+
+
+def _beside_size(run: Run, size: Value, value: Value) -> float:
+    """Return the share of a gradient that is left once the direction of the signal is taken out, where there is a size."""
+    count = math.prod(value.shape) / max(math.prod(size.shape), 1)
+    return math.sqrt(1 - 1 / count) if count > 1 and _is_size(run, size, value) else 1.0
 
 
 def _with_parts(run: Run, node: Node, a: Value, b: Value, alpha: float, made: Kernel) -> State:
@@ -247,11 +256,16 @@ def binary_backward(run: Run, node: Node, gradient: Kernel) -> None:
     for place, value in enumerate((a, b)):
         if not isinstance(value, Value) or (value.node is None and value.source != "parameter"):
             continue
+        other = node.args[1 - place]
+        sized = node.op in ("mul", "div") and isinstance(other, Value)
+        if sized and _is_size(run, value, other):
+            continue  # what comes back by the size takes out the direction of the signal, no more
         if signs is not None:
             passed, factor = gradient.scaled(signs[place]), signs[place]
         else:
-            other = _slope(run, node, place)
-            passed, factor = product(gradient, other), float(other.mean.mean())
+            slope = _slope(run, node, place)
+            kept = _beside_size(run, other, value) if sized else 1.0
+            passed, factor = product(gradient, slope).scaled(kept), kept * float(slope.mean.mean())
         if value.shape == node.out.shape:
             run.push(value, passed, _times_all(run.origins[node.out], factor))
         else:
