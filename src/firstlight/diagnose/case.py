@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from firstlight.diagnose.bounds import BOUNDS
+from firstlight.diagnose.finding import Severity
 from firstlight.diagnose.probe import Probed
 from firstlight.init.activations import ACTIVATIONS, activation_of
 from firstlight.model.tensors import TensorInfo
-from firstlight.signal.measure import Pass
+from firstlight.signal.measure import Gradients, Pass
 from firstlight.signal.table import SignalRow, Signals
 from firstlight.signal.wrapped import whole
 
@@ -25,14 +27,15 @@ _WEIGHTS = ("weight", "output-weight", "recurrent-weight")
 class Case:
     """One model after one pass.
 
-    again: passes the same batch through another model of the same kind; pass_through: another batch.
+    plain: loss and gradients of the same batch in another model of the same kind; pass_through: another batch, watched.
     infos: what every tensor is for. probed: what the pass showed beside the table. target: the wanted outputs.
     optimizer: the one that will train, or its name and learning rate, for the model that was asked about.
+    statistics: what the rules read so far, by rule, also where they found nothing.
     """
 
     model: nn.Module
     seen: Pass
-    again: Callable[[nn.Module], Pass]
+    plain: Callable[[nn.Module], tuple[float | None, Gradients]]
     pass_through: Callable[[nn.Module, Any], Pass]
     infos: tuple[TensorInfo, ...]
     probed: Probed = field(default_factory=Probed)
@@ -40,6 +43,13 @@ class Case:
     target: Any = None
     optimizer: Any = None
     asked: nn.Module = field(default_factory=nn.Module)
+    statistics: dict[str, float] = field(default_factory=dict)
+
+    def judge(self, rule: str, number: float | None, layers: int = 0) -> Severity | None:
+        """Note what a rule read, and return how severe that is by its bounds; None where it is no fault."""
+        if number is not None and not math.isnan(number):
+            self.statistics[rule] = float(number)
+        return BOUNDS[rule].severity(number, layers)
 
     @property
     def signals(self) -> Signals:
@@ -95,7 +105,7 @@ class Case:
         return bool(last) and is_norm(last[-1])
 
     @cached_property
-    def later(self) -> dict[str, Tensor | None]:
+    def later(self) -> Gradients:
         """Gradients one step ahead: those of a copy that has moved against its gradient by a distance of 1.
 
         Layers behind a zero layer get no gradient now; where that zero layer itself learns, they get one after a step.
@@ -112,7 +122,7 @@ class Case:
             for name, parameter in ahead.named_parameters():
                 if name in now:
                     parameter.sub_(now[name] / length)
-        return self.again(ahead).gradients
+        return self.plain(ahead)[1]
 
     def activation(self, layer: str) -> tuple[str | None, float | None]:
         """Return name and parameter of the activation called between a layer and the next one with a weight.

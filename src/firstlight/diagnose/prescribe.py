@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from firstlight.diagnose.case import Case
 from firstlight.diagnose.finding import Finding
 from firstlight.diagnose.question import Question
 from firstlight.errors import FirstlightError
@@ -29,7 +30,7 @@ class Candidate:
     refused: str | None = None
 
 
-Examine = Callable[[nn.Module, Question], tuple[tuple[Finding, ...], Signals]]
+Examine = Callable[[nn.Module, Question], tuple[Case, tuple[Finding, ...]]]
 
 
 def prescribe(
@@ -47,13 +48,13 @@ def prescribe(
     for recipe in CANDIDATES:
         try:
             made = _plan(question, recipe)
-            findings, signals = examine(made.apply(copy.deepcopy(question.model), seed), question)
+            case, findings = examine(made.apply(copy.deepcopy(question.model), seed), question)
         except FirstlightError as error:
             tried.append((Candidate(recipe, math.inf, (), str(error)), None))
             continue
         kinds = tuple(finding.kind for finding in findings)
         mended = _penalty(findings) < _penalty(found)
-        tried.append((Candidate(recipe, score(findings, signals), kinds), made if mended else None))
+        tried.append((Candidate(recipe, score(findings, case.signals), kinds), made if mended else None))
     tried.sort(key=lambda pair: pair[0].score)
     best = next((made for _, made in tried if made is not None), kept)
     order = sorted([as_it_is, *(candidate for candidate, _ in tried)], key=lambda candidate: candidate.score)

@@ -15,7 +15,7 @@ from firstlight.errors import MeasureError, PlanError
 from firstlight.model.roles import read
 from firstlight.model.tensors import TensorInfo
 from firstlight.signal.call import check_model
-from firstlight.signal.measure import Pass, observe
+from firstlight.signal.measure import Gradients, Pass, descent, observe
 from firstlight.signal.objective import Loss
 from firstlight.signal.wrapped import bare
 
@@ -52,7 +52,7 @@ class Question:
         return Case(
             model,
             seen,
-            self.again,
+            self.plain,
             self.pass_through,
             self.infos(model),
             probed,
@@ -65,6 +65,10 @@ class Question:
     def again(self, model: nn.Module) -> Pass:
         """Pass the batch through a model."""
         return self.pass_through(model, self.batch)
+
+    def plain(self, model: nn.Module) -> tuple[float | None, Gradients]:
+        """Return loss and gradients of the batch in a model, and look at nothing else."""
+        return descent(model, self.batch, target=self.target, loss=self.loss)
 
     def pass_through(self, model: nn.Module, batch: Any) -> Pass:
         """Pass a batch of the same shapes through a model."""

@@ -11,6 +11,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from firstlight.diagnose.bounds import BOUNDS
 from firstlight.diagnose.case import Case
 from firstlight.diagnose.finding import Finding
 from firstlight.errors import OptionError, did_you_mean
@@ -24,10 +25,8 @@ NAMES: dict[str, type[Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
 }
-STEPS = 6
-LARGE, VERY_LARGE = 0.3, 3.0  # of a weight's norm in one step: warning, error
-SMALL = 1e-4
-ROSE = 2.0  # times the first loss after the steps
+STEPS = 20
+LARGE, SMALL = BOUNDS["large-update"].warning or math.inf, BOUNDS["small-update"].warning or 0.0
 SMALLER = (1e-2, 1e-4)  # of the learning rate, with which it must fall for the rate to be the cause
 NO_CURE = "initialisation cannot cure it"
 
@@ -53,36 +52,53 @@ def check_optimizer(given: Given) -> Given:
 
 
 def learning_rate(case: Case) -> Iterator[Finding]:
-    """Yield findings on the given optimizer: the size of its first step, and a loss that its learning rate drives up."""
+    """Yield findings on the given optimizer: the size of its first step, and a loss that its learning rate drives up.
+
+    A loss that rises and does not come down to where it began is an error, one that comes down a warning. It is the rate's
+    fault when a hundredth of it, or a ten thousandth, makes the loss fall.
+    """
     if case.optimizer is None or case.signals.loss is None or not math.isfinite(case.signals.loss):
         return
     ratios, losses = _train(case, 1.0)
     if not ratios:
         return
     middle, lr = median(ratios.values()), _rate(case.optimizer)
-    fitting = next((s for s in SMALLER if _fell(_train(case, s)[1])), None) if _rose(losses) else None
-    if fitting is not None:
-        yield Finding(
-            "learning-rate",
-            "error",
-            ("optimizer",),
-            {"lr": lr, "first_loss": losses[0], "loss_after": losses[-1], "steps": float(len(losses) - 1)},
-            f"With lr {lr:g} the loss of this very batch goes from {losses[0]:.3g} to {losses[-1]:.3g} in {len(losses) - 1} "
-            f"steps; with lr {lr * fitting:.1g} it falls. The learning rate is too high.",
-            f"Lower the learning rate, or warm it up; {NO_CURE}.",
-        )
-    if middle > LARGE or middle < SMALL:
-        word = "large" if middle > LARGE else "small"
+    yield from _driven_up(case, losses, lr)
+    large, small = case.judge("large-update", middle), case.judge("small-update", middle)
+    if (severity := large or small) is not None:
+        word = "large" if large else "small"
         yield Finding(
             "update-ratio",
-            "error" if middle > VERY_LARGE else "warning",
-            tuple(name for name, ratio in ratios.items() if (ratio > LARGE if middle > LARGE else ratio < SMALL)),
+            severity,
+            tuple(name for name, ratio in ratios.items() if (ratio >= LARGE if large else ratio < SMALL)),
             {"update_over_weight": middle, "lr": lr, "layers": float(len(ratios))},
             f"The first step moves the middle weight by {middle:.1g} of its norm; between {SMALL:g} and {LARGE:g} is usual. "
             f"For these weights lr {lr:g} is too {word}.",
             f"{'Lower' if word == 'large' else 'Raise'} the learning rate, or give weights of another scale if other findings "
             f"say that theirs is wrong; if they do not, {NO_CURE}.",
         )
+
+
+def _driven_up(case: Case, losses: list[float], lr: float) -> Iterator[Finding]:
+    """Yield a finding where the loss of the batch rises, and falls with a smaller learning rate."""
+    numbers = [math.inf if math.isnan(loss) else loss / losses[0] for loss in losses] if losses[0] > 0 else [1.0]
+    rule = "learning-rate" if numbers[-1] >= 1 else "loss-peak"
+    rates = SMALLER if BOUNDS[rule].severity(max(numbers)) is not None else ()
+    fitting = next((share for share in rates if _fell(_train(case, share)[1])), None)
+    severity = case.judge(rule, 1.0 if rates and fitting is None else max(numbers))
+    if severity is None or fitting is None:
+        return
+    steps, peak = len(losses) - 1, losses[numbers.index(max(numbers))]
+    words = f"to {peak:.3g} in" if severity == "error" else f"up to {peak:.3g}, before it falls, in"
+    yield Finding(
+        "learning-rate",
+        severity,
+        ("optimizer",),
+        {"lr": lr, "first_loss": losses[0], "largest_loss": peak, "loss_after": losses[-1], "steps": float(steps)},
+        f"With lr {lr:g} the loss of this very batch goes from {losses[0]:.3g} {words} {steps} steps; with lr "
+        f"{lr * fitting:.1g} it falls. The learning rate is too high.",
+        f"Lower the learning rate, or warm it up; {NO_CURE}.",
+    )
 
 
 def _train(case: Case, share: float) -> tuple[dict[str, float], list[float]]:
@@ -93,19 +109,21 @@ def _train(case: Case, share: float) -> tuple[dict[str, float], list[float]]:
         group["lr"] = group["lr"] * share
     ratios: dict[str, float] = {}
     losses: list[float] = []
-    seen = case.seen
+    loss, gradients = case.signals.loss, case.seen.gradients
     for _ in range(STEPS):
-        losses.append(seen.signals.loss if seen.signals.loss is not None else math.nan)
+        losses.append(math.nan if loss is None else loss)
         before = {} if ratios else _weights(case, model)
         for name, parameter in model.named_parameters():
-            gradient = seen.gradients.get(name)
+            gradient = gradients.get(name)
             parameter.grad = None if gradient is None else gradient.detach().clone()
         update.step()
         ratios = ratios or _ratios(before, model, _momentum(update))
         if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
             return ratios, [*losses, math.inf]
-        seen = case.again(model)
-    return ratios, [*losses, seen.signals.loss if seen.signals.loss is not None else math.nan]
+        loss, gradients = case.plain(model)
+        if loss is not None and not math.isfinite(loss):
+            break
+    return ratios, [*losses, math.nan if loss is None else loss]
 
 
 def _optimizer(case: Case, model: nn.Module) -> Optimizer:
@@ -149,10 +167,6 @@ def _rate(given: Given) -> float:
     if isinstance(given, Optimizer):
         return float(max(group["lr"] for group in given.param_groups))
     return given[1] if given else math.nan
-
-
-def _rose(losses: list[float]) -> bool:
-    return not math.isfinite(losses[-1]) or losses[-1] > ROSE * losses[0]
 
 
 def _fell(losses: list[float]) -> bool:
