@@ -57,6 +57,7 @@ BOUNDS: dict[str, Bound] = {
     "exchangeable-units": Bound(
         "exchangeable-units", "largest share of a layer's units that have a twin", True, error=0.5, warning=0.1
     ),
+    "copied-layers": Bound("copied-layers", "share of weights that equal another layer's", True, info=1e-9),
     "vanishing-signal": Bound(
         "vanishing-signal", "signal at the output layer / largest of the first quarter", False, 1e-3, 1e-2, steady=True
     ),

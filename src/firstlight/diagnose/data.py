@@ -115,7 +115,7 @@ def labels(case: Case) -> Iterator[Finding]:
 def _targets(case: Case, target: Tensor) -> Iterator[Finding]:
     size, spread = float(target.double().square().mean().sqrt()), float(target.double().std(correction=0))
     if spread == 0:
-        yield _labels("warning", {"target_std": 0.0}, f"All {target.numel()} targets are {size:.3g}.")
+        yield _labels("warning", {"target": size, "target_std": 0.0}, f"All {target.numel()} targets are {size:.3g}.")
     elif (severity := case.judge("far-targets", size)) is not None:
         words = f"The targets have root mean square {size:.3g}: outputs start near 0, and gradients are as large."
         yield _labels(severity, {"target_rms": size, "target_std": spread}, words)

@@ -22,6 +22,7 @@ Rule = Callable[[Case], Iterator[Finding]]
 RULES: tuple[Rule, ...] = (
     values.non_finite,
     units.exchangeable_units,
+    units.copied_layers,
     depth.vanishing_signal,
     depth.exploding_signal,
     depth.vanishing_gradient,

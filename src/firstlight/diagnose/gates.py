@@ -58,7 +58,7 @@ def gate_saturation(case: Case) -> Iterator[Finding]:
             "saturation",
             severity,
             tuple(bad),
-            {"largest_share_saturated": worst, "layers": float(len(bad))},
+            {"largest_share_of_gates": worst, "layers": float(len(bad))},
             f"In {layers(len(bad))} about {worst:.0%} of the gates' inputs lie where sigmoid and tanh are flat (slope below 5 "
             "% of its largest): the weights or biases of the gates are too large.",
             REMEDY,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from firstlight.diagnose.bounds import BOUNDS
 from firstlight.diagnose.case import Case, is_norm, rms
 from firstlight.diagnose.finding import Finding
+from firstlight.diagnose.moved import first_moved
 from firstlight.diagnose.probe import probing
 
 NUDGE = 1e-4  # of the input's rms
@@ -63,7 +64,7 @@ def _nudged(case: Case) -> Iterator[Any]:
     embeddings = [m for m in case.model.modules() if isinstance(m, nn.Embedding)]
     handles = [] if _has_floats(case.batch) else [m.register_forward_hook(hook) for m in embeddings]
     try:
-        yield _first_moved(case.batch, moved)
+        yield first_moved(case.batch, moved)
     finally:
         for handle in handles:
             handle.remove()
@@ -73,18 +74,6 @@ def _has_floats(batch: Any) -> bool:
     first = next(iter(batch.values()), None) if isinstance(batch, Mapping) else batch
     first = first[0] if isinstance(first, tuple | list) and first else first
     return isinstance(first, Tensor) and first.is_floating_point()
-
-
-def _first_moved(batch: Any, moved: Any) -> Any:
-    """Return the batch with its first tensor moved, if that is floating."""
-    if isinstance(batch, Tensor):
-        return moved(batch) if batch.is_floating_point() and batch.layout == torch.strided else batch
-    if isinstance(batch, Mapping):
-        first = next(iter(batch), None)
-        return {key: _first_moved(item, moved) if key == first else item for key, item in batch.items()}
-    if type(batch) in (tuple, list) and batch:
-        return type(batch)([_first_moved(batch[0], moved), *batch[1:]])
-    return batch
 
 
 def token_collapse(case: Case) -> Iterator[Finding]:

@@ -33,22 +33,28 @@ def exchangeable_units(case: Case) -> Iterator[Finding]:
         if info.owner != case.output_layer and info.role in (*_WEIGHTS, "bias") and not info.is_buffer:
             groups.setdefault((info.owner, _stack(info), _units(info)), []).append(info)
     shares: dict[str, float] = {}
-    for (owner, _, _), infos in groups.items():
+    distinct: dict[str, tuple[int, int]] = {}
+    for (owner, _, units), infos in groups.items():
         share = _copies(case, infos) if any(info.role in _WEIGHTS for info in infos) else 0.0
-        shares[owner] = max(share, shares.get(owner, 0.0))
+        if share >= shares.get(owner, 0.0):
+            shares[owner] = share
+            distinct[owner] = (_different(case, infos), units) if share >= SOME_COPIES else (units, units)
     worst = max(shares.values(), default=0.0)
     if (severity := case.judge("exchangeable-units", worst)) is None:
         return
     shares = {owner: share for owner, share in shares.items() if share >= SOME_COPIES}
     constants = sum(_is_constant(case.tensors[case.weights[layer].name]) for layer in shares)
     what = "all weights of a layer are one number" if constants else "units were given the same weights"
+    layer = max(shares, key=shares.__getitem__)
+    kinds, units = distinct[layer]
     yield Finding(
         "exchangeable-units",
         severity,
         tuple(shares),
-        {"largest_share_of_copies": worst, "layers": float(len(shares)), "constant_layers": float(constants)},
+        {"largest_share_of_copies": worst, "layers": float(len(shares)), "constant_layers": float(constants)}
+        | {"units": float(units), "different_units": float(kinds)},
         f"In {layers(len(shares))} hidden units are copies of each other: {what}. Copies get the same gradients, so they never "
-        "become different, and a layer works as if it had one unit.",
+        f"become different: '{layer}' works as if it had {kinds} of its {units} units.",
         "Give the weights random values: `diag.prescribe().apply(model)`; biases may stay zero.",
     )
 
@@ -65,6 +71,13 @@ def _copies(case: Case, infos: list[TensorInfo]) -> float:
     if bool(found.any()) and not bool(gradient.any()):
         found = twins(incoming, _gradients(case.later, infos, case), part)
     return float(found.double().mean())
+
+
+def _different(case: Case, infos: list[TensorInfo]) -> int:
+    """Return how many different units there are."""
+    incoming = torch.cat([_rows(info, case.tensors[info.name]) for info in infos], dim=1)
+    part = _parts(infos, len(incoming)).to(incoming)
+    return len(torch.unique(torch.cat([part[:, None], incoming], dim=1), dim=0))
 
 
 def _gradients(gradients: dict[str, Tensor | None], infos: list[TensorInfo], case: Case) -> Tensor:
@@ -103,6 +116,33 @@ def _parts(infos: list[TensorInfo], units: int) -> Tensor:
 
 def _is_constant(weight: Tensor) -> bool:
     return bool((weight == weight.flatten()[0]).all())
+
+
+def copied_layers(case: Case) -> Iterator[Finding]:
+    """Yield a note on layers that start with the same weights, as torch's encoders do, which copy the layer they are given.
+
+    Their gradients differ, so they part at the first step; but they are one draw, not many.
+    """
+    groups: dict[tuple[tuple[int, ...], float, float], list[str]] = {}
+    drawn = [info for info in case.infos if info.role in _WEIGHTS and len(info.shape) > 1 and not info.is_buffer]
+    for info in drawn:
+        weight = case.tensors[info.name]
+        if 2 * int((weight == 0).sum()) < weight.numel() and not _is_constant(weight):
+            key = (info.shape, float(weight.double().sum()), float(weight.flatten()[0]))
+            groups.setdefault(key, []).append(info.name)
+    alike = [name for names in groups.values() if len(names) > 1 for name in names]
+    severity = case.judge("copied-layers", len(alike) / len(drawn) if drawn else None)
+    if severity is None:
+        return
+    yield Finding(
+        "copied-layers",
+        severity,
+        tuple(alike),
+        {"tensors": float(len(alike)), "of": float(len(drawn))},
+        f"{len(alike)} of {len(drawn)} weights are equal to that of another layer, as when a layer is copied. They get "
+        "different gradients and part at the first step, but they start as one draw instead of many.",
+        "Draw each layer anew: `diag.prescribe().apply(model)`, or `firstlight.initialize(model, recipe)`.",
+    )
 
 
 def dead_units(case: Case) -> Iterator[Finding]:

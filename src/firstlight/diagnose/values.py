@@ -8,6 +8,7 @@ from torch import Tensor
 
 from firstlight.diagnose.case import Case, is_finite, tensor_is_finite
 from firstlight.diagnose.finding import Finding
+from firstlight.diagnose.overflow import overflow
 
 
 def non_finite(case: Case) -> Iterator[Finding]:
@@ -31,15 +32,9 @@ def non_finite(case: Case) -> Iterator[Finding]:
             "Initialise them: `diag.prescribe().apply(model)`.",
         )
     elif made:
-        yield Finding(
-            "non-finite",
-            "error",
-            (made[0].layer,),
-            {"layers_after_it": float(len(made) - 1)},
-            f"'{made[0].layer}' ({made[0].kind}) is the first layer whose output is NaN or infinite: the signal outgrew the "
-            "dtype, or the layer divides by zero or takes the root or logarithm of a negative number.",
-            "If the signal grows before it, apply the prescription; otherwise mend that layer.",
-        )
+        why = overflow(case, made[0])
+        numbers = {"layers_after_it": float(len(made) - 1)} | why.evidence
+        yield Finding("non-finite", "error", (made[0].layer,), numbers, why.cause, why.remedy)
 
 
 def _no_nan(tensor: Tensor) -> bool:
@@ -139,7 +134,7 @@ def no_gradient(case: Case) -> Iterator[Finding]:
             "no-gradient",
             severity,
             tuple(gradients),
-            {"parameters": float(len(gradients)), "of": float(len(gradients))},
+            {"largest_gradient": 0.0, "parameters": float(len(gradients)), "of": float(len(gradients))},
             f"The gradient of the loss is exactly 0 for all {len(gradients)} parameters, so nothing learns: the output is "
             "stuck where the loss, or an activation before it, is flat.",
             "Scale the weights for the activations: `diag.prescribe().apply(model)`.",

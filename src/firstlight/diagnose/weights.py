@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from firstlight.diagnose.bounds import BOUNDS
-from firstlight.diagnose.case import Case
+from firstlight.diagnose.case import Case, rms
 from firstlight.diagnose.finding import Finding
 from firstlight.errors import OptionError
 from firstlight.init.fans import fans
@@ -25,6 +25,7 @@ STRAY, COARSE, OUTLIER, FAN_OFF = (
 )
 LAYERS = 4  # hidden layers with the same gain from which it is no accident
 _NAMED = {"LeCun's": 1.0, "He's": math.sqrt(2), "tanh's": 5 / 3, "torch's default": 1 / math.sqrt(3)}
+FELT = 1 / 3  # of the logarithm of what a gain would make over the depth, from which it is felt
 _BOUNDED = (0.9, 1.8)  # gains that suit tanh: it bounds the signal by itself
 PRESCRIBE = "Initialise them: `diag.prescribe().apply(model)`."
 
@@ -183,8 +184,8 @@ def wrong_gain(case: Case) -> Iterator[Finding]:
         info = case.weights[layer]
         activation, param = case.activation(layer)
         named = _named(case, info)
-        if named is None or activation in (None, "linear") or row.layer in case.before_norm:
-            continue
+        if named is None or activation in (None, "linear") or row.layer in case.before_norm or info.branch is not None:
+            continue  # behind a normalisation, or beside a stream, a factor a layer does not add up
         try:
             wanted = gain(str(activation), param)
         except OptionError:
@@ -194,7 +195,7 @@ def wrong_gain(case: Case) -> Iterator[Finding]:
         off = members[0][1]
         suits = activation == "tanh" and _BOUNDED[0] <= _NAMED[named] <= _BOUNDED[1]
         grown = off ** len(members)
-        fits = len(members) < LAYERS or suits or named == "torch's default"
+        fits = len(members) < LAYERS or suits or named == "torch's default" or not _seen(case, members[0][0], grown)
         if (severity := case.judge("wrong-gain", 1.0 if fits else max(grown, 1 / grown))) is None:
             continue
         yield Finding(
@@ -206,6 +207,14 @@ def wrong_gain(case: Case) -> Iterator[Finding]:
             f"{_NAMED[named] / off:.3g}. Over the depth that is a factor of {grown:.2g}.",
             f"Use the gain of {activation}: `diag.prescribe().apply(model)`.",
         )
+
+
+def _seen(case: Case, layer: str, grown: float) -> bool:
+    """Whether signal or gradient go where a factor over the depth would drive them, a third of the way at least."""
+    first, last = rms(case.signals[layer]), case.signals.arriving and rms(case.signals.arriving)
+    ratios = [case.statistics.get("vanishing-gradient"), last / first if first and last else None]
+    known = [math.log(ratio) for ratio in ratios if ratio and math.isfinite(ratio)]
+    return grown != 1 and (not known or any(ratio / math.log(grown) > FELT for ratio in known))
 
 
 def _named(case: Case, info: TensorInfo) -> str | None:
