@@ -1,6 +1,5 @@
 """What the rules look at: the signals of one pass, the model's weights, and which row belongs to which."""
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from firstlight.init.activations import ACTIVATIONS, activation_of
 from firstlight.model.tensors import TensorInfo
 from firstlight.signal.measure import Gradients, Pass
 from firstlight.signal.table import SignalRow, Signals
-from firstlight.signal.wrapped import whole
+from firstlight.signal.wrapped import apart, cut_as, whole
 
 _WEIGHTS = ("weight", "output-weight", "recurrent-weight")
 
@@ -110,19 +109,16 @@ class Case:
 
         Layers behind a zero layer get no gradient now; where that zero layer itself learns, they get one after a step.
         """
-        try:
-            ahead = copy.deepcopy(self.model)
-        except AssertionError:  # fully_shard forbids copies: what is now is all that can be seen
-            return self.seen.gradients
         now = {name: gradient for name, gradient in self.seen.gradients.items() if gradient is not None}
         length = math.hypot(*(float(gradient.double().norm()) for gradient in now.values()))
         if not (math.isfinite(length) and length > 0):
             return self.seen.gradients
-        with torch.no_grad():
-            for name, parameter in ahead.named_parameters():
-                if name in now:
-                    parameter.sub_(now[name] / length)
-        return self.plain(ahead)[1]
+        with apart(self.model) as ahead:
+            with torch.no_grad():
+                for name, parameter in ahead.named_parameters():
+                    if name in now:
+                        parameter.sub_(cut_as(now[name] / length, parameter))
+            return self.plain(ahead)[1]
 
     def activation(self, layer: str) -> tuple[str | None, float | None]:
         """Return name and parameter of the activation called between a layer and the next one with a weight.

@@ -82,6 +82,9 @@ class Diagnosis:
 
         Returns:
             A plan; nothing is applied to the model.
+
+        Raises:
+            MeasureError: if the model is under fully_shard, which forbids copies.
         """
         chosen, self.candidates = prescribe(self.question, self.findings, self.signals, examine, seed)
         return chosen

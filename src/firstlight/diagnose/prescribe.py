@@ -11,9 +11,10 @@ from torch import nn
 from firstlight.diagnose.case import Case
 from firstlight.diagnose.finding import Finding
 from firstlight.diagnose.question import Question
-from firstlight.errors import FirstlightError
+from firstlight.errors import FirstlightError, MeasureError
 from firstlight.plan import Plan, plan
 from firstlight.signal.table import SignalRow, Signals
+from firstlight.signal.wrapped import is_fully_sharded
 
 CANDIDATES = ("auto", "edge-of-chaos", "orthogonal", "he", "xavier", "lecun", "torch-default")
 KEEP = "keep"  # the name of the plan that keeps everything
@@ -39,7 +40,15 @@ def prescribe(
     """Return the best candidate's plan and all candidates, best first; to keep everything is one of them.
 
     The start as it is, whose findings and signals are given, is kept unless a candidate has fewer or milder findings.
+
+    Raises:
+        MeasureError: if the model is under fully_shard.
     """
+    if is_fully_sharded(question.model):
+        raise MeasureError(
+            "prescribe() tries recipes on copies of the model, and fully_shard forbids copies. Diagnose and prescribe before "
+            "fully_shard; the plan can then be applied to the sharded model, plan.apply(model). No parameter was changed."
+        )
     kept = Plan(KEEP, _plan(question, CANDIDATES[0], keep="*").rows if _has_tensors(question.model) else ())
     if not found or not kept.rows:
         return kept, ()

@@ -15,6 +15,7 @@ from firstlight.diagnose.bounds import BOUNDS
 from firstlight.diagnose.case import Case
 from firstlight.diagnose.finding import Finding
 from firstlight.errors import OptionError, did_you_mean
+from firstlight.signal.wrapped import apart, cut_as, whole
 
 Optimizer = torch.optim.Optimizer
 Given = Optimizer | tuple[str, float] | None
@@ -103,7 +104,16 @@ def _driven_up(case: Case, losses: list[float], lr: float) -> Iterator[Finding]:
 
 def _train(case: Case, share: float) -> tuple[dict[str, float], list[float]]:
     """Return the relative size of the first step by weight, and the losses before each step and after the last."""
-    model = copy.deepcopy(case.model)
+    with apart(case.model) as model:
+        kept = {name: parameter.grad for name, parameter in model.named_parameters()}
+        try:
+            return _steps(case, model, share)
+        finally:
+            for name, parameter in model.named_parameters():
+                parameter.grad = kept[name]
+
+
+def _steps(case: Case, model: nn.Module, share: float) -> tuple[dict[str, float], list[float]]:
     update = _optimizer(case, model)
     for group in update.param_groups:
         group["lr"] = group["lr"] * share
@@ -115,10 +125,10 @@ def _train(case: Case, share: float) -> tuple[dict[str, float], list[float]]:
         before = {} if ratios else _weights(case, model)
         for name, parameter in model.named_parameters():
             gradient = gradients.get(name)
-            parameter.grad = None if gradient is None else gradient.detach().clone()
+            parameter.grad = None if gradient is None else cut_as(gradient.detach().clone(), parameter)
         update.step()
         ratios = ratios or _ratios(before, model, _momentum(update))
-        if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+        if not all(bool(torch.isfinite(whole(p.detach())).all()) for p in model.parameters()):
             return ratios, [*losses, math.inf]
         loss, gradients = case.plain(model)
         if loss is not None and not math.isfinite(loss):
@@ -147,7 +157,7 @@ def _momentum(update: Optimizer) -> float:
 def _weights(case: Case, model: nn.Module) -> dict[str, Tensor]:
     roles = {info.name: info.role for info in case.infos}
     return {
-        name: p.detach().clone()
+        name: whole(p.detach()).clone()
         for name, p in model.named_parameters()
         if p.requires_grad and roles.get(name) in ("weight", "output-weight", "recurrent-weight")
     }
@@ -157,7 +167,7 @@ def _ratios(before: dict[str, Tensor], model: nn.Module, momentum: float) -> dic
     now = dict(model.named_parameters())
     norms = {name: float(weight.double().norm()) for name, weight in before.items()}
     return {
-        name: momentum * float((now[name].detach() - weight).double().norm()) / norms[name]
+        name: momentum * float((whole(now[name].detach()) - weight).double().norm()) / norms[name]
         for name, weight in before.items()
         if norms[name] > 0
     }
