@@ -42,7 +42,6 @@ def nulls(every: int) -> list[dict[str, Any]]:
     for made in healthy(every=every):
         numbers, found = look(made)
         rows.append(_row(made.name, made.depth, made.width, made.group, numbers, found))
-        print(rows[-1]["name"], found, flush=True)
     for place, name in enumerate(PUBLISHED):
         if place % every == 0 and not name.startswith("ResNet of 16"):
             with torch.random.fork_rng():

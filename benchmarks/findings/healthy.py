@@ -30,7 +30,7 @@ DEPTHS, WIDTHS = (2, 3, 5, 8, 12, 20, 30, 50), (32, 64, 128, 256)
 VERY_DEEP = ((100, 256), (200, 512))
 NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 LUCK = 0.4  # depth over width, above which the size of signals is a matter of luck (Hanin and Rolnick 2018)
-ADAM, SGD = ("adam", 1e-3), ("sgd", 1e-2)
+ADAM = ("adam", 1e-3)
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -95,6 +95,35 @@ class Stream(nn.Module):
         return out
 
 
+class Rows(nn.Module):
+    """A recurrent network over the rows of the image; std: of all its weights, or torch's own start."""
+
+    def __init__(self, kind: str, width: int = 32, std: float | None = None) -> None:
+        super().__init__()
+        self.rows, self.head = getattr(nn, kind)(8, width, batch_first=True), nn.Linear(width, 10)
+        for i, parameter in enumerate(self.rows.parameters() if std is not None else ()):
+            nn.init.normal_(parameter, 0, std or 0.0, generator=torch.Generator().manual_seed(i))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (examples, 1, 8, 8) to (examples, 10)."""
+        out: Tensor = self.head(self.rows(x.view(-1, 8, 8))[0][:, -1])
+        return out
+
+
+def tables() -> dict[str, tuple[Tensor, Tensor]]:
+    """Return tables as people give them: standardised, raw with means far from 0, and with columns of zeros and ones."""
+    from sklearn import datasets
+
+    found = {}
+    for name in ("iris", "wine", "breast_cancer"):
+        x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+        raw, labels = torch.tensor(x, dtype=torch.float32), torch.tensor(y)
+        found[name] = (raw if name == "iris" else (raw - raw.mean(0)) / raw.std(0), labels)
+    x, y = found["breast_cancer"]
+    found["one-hot"] = (torch.cat([x[:, :10], nn.functional.one_hot((x[:, 10:12] > 0).long(), 2).flatten(1)], 1), y)
+    return found
+
+
 def digits() -> tuple[Tensor, Tensor]:
     """256 handwritten digits and their labels."""
     return task("digits").batch(256)
@@ -119,11 +148,12 @@ def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
 
 
 def healthy(*, every: int = 1) -> Iterator[Made]:
-    """Yield the networks, or one of so many; every second one is to be trained with SGD, the others with Adam."""
+    """Yield the networks, or one of so many; half are to be trained with Adam at 1e-3, half with SGD at 0.01, momentum 0.9."""
     for number, make in enumerate(_makers()):
         if number % every == 0:
             made = make()
-            made.options = {"optimizer": SGD if number % 2 else ADAM} | made.options
+            sgd = torch.optim.SGD(made.model.parameters(), 1e-2, momentum=0.9)
+            made.options = {"optimizer": sgd if number % 2 else ADAM} | made.options
             yield made
 
 
@@ -183,6 +213,24 @@ def _others(x: Tensor, y: Tensor) -> Iterator[Callable[[], Made]]:
             return Made(f"regression {depth}x64 {act} {seed}", net, x, {"target": numbers(y)}, depth, 64)
 
         yield fitted
+    for kind, width in product(("LSTM", "GRU", "RNN"), (16, 64, 128)):
+
+        def recurrent(kind: str = kind, width: int = width) -> Made:
+            return Made(f"{kind} {width} default", seeded(lambda: Rows(kind, width)), x, dict(given), 8, width)
+
+        yield recurrent
+    for name, act in product(tables(), ACTS):
+
+        def tabular(name: str = name, act: str = act) -> Made:
+            inputs, labels = tables()[name]
+            size, classes = inputs.shape[1], int(labels.max()) + 1
+            make = ACTS[act][0]
+            net = seeded(
+                lambda: nn.Sequential(nn.Linear(size, 64), make(), nn.Linear(64, 64), make(), nn.Linear(64, classes))
+            )
+            return Made(f"table {name} {act} default", net, inputs, {"target": labels}, 3, 64)
+
+        yield tabular
     for branches, seed in product((4, 8, 16, 32), (0, 1)):
 
         def stream(branches: int = branches, seed: int = seed) -> Made:

@@ -11,6 +11,7 @@ from firstlight.diagnose.finding import Severity
 
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 STEADY = 0.98  # a factor a layer nearer 1 than this is no fault of scale
+ALIGNED = 10.0  # examples of ReLU at its critical scale align as 9π²/2 / layers² = 44 / layers², with room for one draw's luck
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Bound:
     """A statistic and its bounds. kind: of the findings. above: faults lie at the bound and above it; else below it.
 
     steady: the bound moves out with the depth, to what a factor of STEADY a layer gives: 0.98^200 is 0.018, so 200 layers
-    that lose that much are no fault, and 2 layers that do are.
+    that lose that much are no fault, and 2 layers that do are. slow: it moves out to slow / layers².
     """
 
     kind: str
@@ -28,6 +29,7 @@ class Bound:
     warning: float | None = None
     info: float | None = None
     steady: bool = False
+    slow: float | None = None
 
     def severity(self, number: float | None, layers: int = 0) -> Severity | None:
         """Return how severe a number is, None where it is no fault or was not observed.
@@ -44,6 +46,8 @@ class Bound:
     def limit(self, severity: Severity, layers: int = 0) -> float | None:
         """Return the bound of a severity over a number of layers, None where the rule has none."""
         given: float | None = getattr(self, severity)
+        if given is not None and self.slow is not None and layers > 0:
+            return min(given, self.slow / layers**2)
         if given is None or not self.steady:
             return given
         return max(given, STEADY**-layers) if self.above else min(given, STEADY**layers)
@@ -74,7 +78,7 @@ BOUNDS: dict[str, Bound] = {
         "exploding-gradient", "gradient at the first quarter / at the output layer", True, 100, 30, steady=True
     ),
     "rank-collapse": Bound(
-        "rank-collapse", "1 − similarity of examples, output layer / inputs", False, warning=1e-3
+        "rank-collapse", "1 − similarity of examples, output layer / inputs", False, warning=1e-3, slow=ALIGNED
     ),
     "token-collapse": Bound("rank-collapse", "1 − similarity of tokens, last layer / first ones", False, warning=1e-3),
     "dead-units": Bound("dead-units", "largest share of a layer's units that are off", True, error=0.9, warning=0.7),
@@ -106,7 +110,7 @@ BOUNDS: dict[str, Bound] = {
     "far-targets": Bound("labels", "rms of the targets of a mean squared error", True, error=1000, warning=30),
     "out-of-reach": Bound("loss-mismatch", "share of targets that the output cannot reach", True, error=0.05),
     "softmax-twice": Bound("loss-mismatch", "an activation before a loss that has its own", True, warning=1),
-    "learning-rate": Bound("learning-rate", "largest loss of 20 steps / first, if it ends no lower", True, error=2),
+    "learning-rate": Bound("learning-rate", "largest loss of 20 steps / first, if it ends no lower", True, error=5, warning=2),
     "loss-peak": Bound("learning-rate", "largest loss of 20 steps / first, if it ends lower", True, warning=5),
     "large-update": Bound("update-ratio", "first step / weight, the middle weight", True, error=3, warning=0.3),
     "small-update": Bound("update-ratio", "first step / weight, the middle weight", False, warning=1e-4),

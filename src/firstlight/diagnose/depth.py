@@ -134,7 +134,7 @@ def rank_collapse(case: Case) -> Iterator[Finding]:
     if given is None or given >= 1:
         return
     points = _finite(_hidden(case, norms=True), lambda row: _difference(row, given))
-    if len(points) < 2 or (severity := case.judge("rank-collapse", left := _tail(points))) is None:
+    if len(points) < 2 or (severity := case.judge("rank-collapse", left := _tail(points), len(points) - 1)) is None:
         return
     yield Finding(
         "rank-collapse",
