@@ -18,7 +18,7 @@ STARTS = {
     89: "exchangeable-units",
     90: "exchangeable-units",
 }
-ELSEWHERE = {59: "input-scale", 61: "labels", 79: "loss-mismatch", 81: "learning-rate"}
+ELSEWHERE = {59: "input-scale", 61: "labels", 79: "loss-mismatch", 83: "learning-rate"}
 CONTROLS = (20, 24, 39, 42, 44, 51, 65, 74, 85)
 
 

@@ -29,7 +29,7 @@ class Case:
     plain: loss and gradients of the same batch in another model of the same kind; pass_through: another batch, watched.
     infos: what every tensor is for. probed: what the pass showed beside the table. target: the wanted outputs.
     optimizer: the one that will train, or its name and learning rate, for the model that was asked about.
-    statistics: what the rules read so far, by rule, also where they found nothing.
+    statistics: what the rules read so far, by rule, also where they found nothing; errors: those that found an error.
     """
 
     model: nn.Module
@@ -43,12 +43,16 @@ class Case:
     optimizer: Any = None
     asked: nn.Module = field(default_factory=nn.Module)
     statistics: dict[str, float] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
 
     def judge(self, rule: str, number: float | None, layers: int = 0) -> Severity | None:
         """Note what a rule read, and return how severe that is by its bounds; None where it is no fault."""
         if number is not None and not math.isnan(number):
             self.statistics[rule] = float(number)
-        return BOUNDS[rule].severity(number, layers)
+        severity = BOUNDS[rule].severity(number, layers)
+        if severity == "error":
+            self.errors.append(rule)
+        return severity
 
     @property
     def signals(self) -> Signals:

@@ -1,4 +1,4 @@
-"""What makes a signal overflow: the scale of the inputs, an activation that grows faster than a line, or one operator."""
+"""What makes numbers too large: the scale of the inputs, an activation that grows faster than a line, or one operator."""
 
 import math
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from firstlight.diagnose.case import Case, rms
+from firstlight.diagnose.bounds import BOUNDS
+from firstlight.diagnose.case import Case, is_finite, rms
 from firstlight.diagnose.moved import first_moved
 from firstlight.errors import MeasureError
-from firstlight.signal.table import SignalRow
+from firstlight.signal.table import SignalRow, Signals
 
 OFF_SCALE = 1.5  # rms of the inputs from which it is worth asking what standardised ones do
 STEEPER = 3.0  # times the gain of the layer of this kind before: a line has one gain everywhere
@@ -30,7 +31,7 @@ def overflow(case: Case, first: SignalRow) -> Overflow:
     """Return what makes the first row that is not finite so."""
     named = f"'{first.layer}' ({first.kind}) is the first layer whose output is NaN or infinite"
     size = rms(case.signals.input) if case.signals.input else None
-    if size is not None and size > OFF_SCALE and _fits(case, 1 / size):
+    if size is not None and size > OFF_SCALE and _fits(case, size):
         return Overflow(
             f"{named}: the inputs have root mean square {size:.3g}. Standardised, they pass through all layers as numbers.",
             "Standardise the inputs to mean 0 and std 1; initialisation cannot cure it.",
@@ -53,17 +54,31 @@ def overflow(case: Case, first: SignalRow) -> Overflow:
     )
 
 
-def _fits(case: Case, factor: float) -> bool:
-    """Whether inputs times a factor give a finite output."""
+def loss_of_standardised(case: Case) -> float | None:
+    """Return the loss when inputs that are far too large are divided by their root mean square; None where they are not."""
+    size = rms(case.signals.input) if case.signals.input else None
+    if size is None or BOUNDS["input-large"].severity(size) is None:
+        return None
+    seen = _standardised(case, size)
+    return None if seen is None or seen.loss is None or not math.isfinite(seen.loss) else seen.loss
 
-    def scaled(x: Tensor) -> Tensor:
-        return x * factor
+
+def _standardised(case: Case, size: float) -> Signals | None:
+    """Return the signals when the first tensor of the batch is divided by its size, None where that pass fails."""
+
+    def divided(x: Tensor) -> Tensor:
+        return x / size
 
     try:
-        seen = case.pass_through(case.model, first_moved(case.batch, scaled))
+        return case.pass_through(case.model, first_moved(case.batch, divided)).signals
     except MeasureError:
-        return False
-    return all(row.forward_second_moment is None or math.isfinite(row.forward_second_moment) for row in seen.signals)
+        return None
+
+
+def _fits(case: Case, size: float) -> bool:
+    """Whether inputs divided by their size pass through all layers as numbers."""
+    seen = _standardised(case, size)
+    return seen is not None and all(is_finite(row) for row in seen)
 
 
 def _gains(case: Case, first: SignalRow) -> list[float]:

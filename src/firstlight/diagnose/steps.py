@@ -64,24 +64,36 @@ def learning_rate(case: Case) -> Iterator[Finding]:
     if not ratios:
         return
     middle, lr = median(ratios.values()), _rate(case.optimizer)
-    yield from _driven_up(case, losses, lr)
-    large, small = case.judge("large-update", middle), case.judge("small-update", middle)
+    others = tuple(dict.fromkeys(BOUNDS[rule].kind for rule in case.errors))
+    yield from _driven_up(case, losses, lr, others)
+    large, small = case.judge("large-update", middle), case.judge("small-update", middle or None)  # 0: no gradient
     if (severity := large or small) is not None:
         word = "large" if large else "small"
         yield Finding(
             "update-ratio",
-            severity,
+            "warning" if others else severity,
             tuple(name for name, ratio in ratios.items() if (ratio >= LARGE if large else ratio < SMALL)),
-            {"update_over_weight": middle, "lr": lr, "layers": float(len(ratios))},
+            {"update_over_weight": middle, "lr": lr, "layers": float(len(ratios))} | _counted(others),
             f"The first step moves the middle weight by {middle:.1g} of its norm; between {SMALL:g} and {LARGE:g} is usual. "
             f"For these weights lr {lr:g} is too {word}.",
-            f"{'Lower' if word == 'large' else 'Raise'} the learning rate, or give weights of another scale if other findings "
-            f"say that theirs is wrong; if they do not, {NO_CURE}.",
+            _first(others, f"{'Lower' if large else 'Raise'} the learning rate; {NO_CURE}."),
         )
 
 
-def _driven_up(case: Case, losses: list[float], lr: float) -> Iterator[Finding]:
-    """Yield a finding where the loss of the batch rises, and falls with a smaller learning rate."""
+def _first(others: tuple[str, ...], remedy: str) -> str:
+    """Return what to do first: a step is small where the gradient vanishes, and large where weights or data are too large."""
+    return f"Mend {', '.join(others)} first and diagnose again: the learning rate may suit then." if others else remedy
+
+
+def _counted(others: tuple[str, ...]) -> dict[str, float]:
+    return {"other_errors": float(len(others))} if others else {}
+
+
+def _driven_up(case: Case, losses: list[float], lr: float, others: tuple[str, ...]) -> Iterator[Finding]:
+    """Yield a finding where the loss of the batch rises, and falls with a smaller learning rate.
+
+    Beside other errors it is a warning: faults of weights, inputs or targets make a usual learning rate too high.
+    """
     numbers = [math.inf if math.isnan(loss) else loss / losses[0] for loss in losses] if losses[0] > 0 else [1.0]
     rule = "learning-rate" if numbers[-1] >= 1 else "loss-peak"
     rates = SMALLER if BOUNDS[rule].severity(max(numbers)) is not None else ()
@@ -90,15 +102,16 @@ def _driven_up(case: Case, losses: list[float], lr: float) -> Iterator[Finding]:
     if severity is None or fitting is None:
         return
     steps, peak = len(losses) - 1, losses[numbers.index(max(numbers))]
-    words = f"to {peak:.3g} in" if severity == "error" else f"up to {peak:.3g}, before it falls, in"
+    words = f"to {peak:.3g} in" if rule == "learning-rate" else f"up to {peak:.3g}, before it falls, in"
     yield Finding(
         "learning-rate",
-        severity,
+        "warning" if others else severity,
         ("optimizer",),
-        {"lr": lr, "first_loss": losses[0], "largest_loss": peak, "loss_after": losses[-1], "steps": float(steps)},
+        {"lr": lr, "first_loss": losses[0], "largest_loss": peak, "loss_after": losses[-1], "steps": float(steps)}
+        | _counted(others),
         f"With lr {lr:g} the loss of this very batch goes from {losses[0]:.3g} {words} {steps} steps; with lr "
         f"{lr * fitting:.1g} it falls. The learning rate is too high.",
-        f"Lower the learning rate, or warm it up; {NO_CURE}.",
+        _first(others, f"Lower the learning rate, or warm it up; {NO_CURE}."),
     )
 
 

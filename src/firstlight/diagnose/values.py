@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from firstlight.diagnose.bounds import BOUNDS
 from firstlight.diagnose.case import Case, is_finite, tensor_is_finite
 from firstlight.diagnose.finding import Finding
-from firstlight.diagnose.overflow import overflow
+from firstlight.diagnose.overflow import loss_of_standardised, overflow
 
 
 def non_finite(case: Case) -> Iterator[Finding]:
@@ -49,16 +50,26 @@ def initial_loss(case: Case) -> Iterator[Finding]:
     if loss is None or known is None or not math.isfinite(loss):
         return
     uninformed, words = known
-    if (severity := case.judge("initial-loss" if classes else "initial-squares", loss / uninformed)) is not None:
-        yield Finding(
-            "initial-loss",
-            severity,
-            (case.output_layer or "output",),
-            {"loss": loss, "uninformed_loss": uninformed} | ({"classes": float(classes)} if classes else {}),
-            f"The first loss is {loss:.3g}; {words} = {uninformed:.3g}. The outputs are too large, so training starts by "
-            f"unlearning them.{_tied(case)}",
-            "Scale the output layer down: `diag.prescribe().apply(model)`.",
-        )
+    rule = "initial-loss" if classes else "initial-squares"
+    if (severity := case.judge(rule, loss / uninformed)) is None:
+        return
+    because = f"The outputs are too large, so training starts by unlearning them.{_tied(case)}"
+    remedy = "Scale the output layer down: `diag.prescribe().apply(model)`."
+    standard = loss_of_standardised(case)
+    cured = standard is not None and BOUNDS[rule].severity(standard / uninformed) != severity
+    if cured:
+        because = f"The inputs make the outputs too large: standardised, the first loss is {standard:.3g}."
+        remedy = "Standardise the inputs to mean 0 and std 1; initialisation cannot cure it."
+    yield Finding(
+        "initial-loss",
+        severity,
+        (case.output_layer or "output",),
+        {"loss": loss, "uninformed_loss": uninformed}
+        | ({"loss_standardised": standard} if cured and standard is not None else {})
+        | ({"classes": float(classes)} if classes else {}),
+        f"The first loss is {loss:.3g}; {words} = {uninformed:.3g}. {because}",
+        remedy,
+    )
 
 
 def _uninformed(case: Case) -> tuple[float, str] | None:
