@@ -12,7 +12,7 @@ TOKENS = torch.randint(5, 90, (8, 24), generator=torch.Generator().manual_seed(0
 PIXELS = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SOUND = torch.randn(4, 16, 60, generator=torch.Generator().manual_seed(0))
 CLASSES = torch.arange(16) % 10
-SMALL = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128}
+SMALL: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128}
 Built = tuple[nn.Module, Any, dict[str, Any]]
 
 
@@ -36,9 +36,9 @@ def speech() -> Built:
     """Return a small Whisper."""
     import transformers
 
-    size = {f"{side}_{what}": n for side in ("encoder", "decoder")
+    size: dict[str, Any] = {f"{side}_{what}": n for side in ("encoder", "decoder")
             for what, n in (("layers", 2), ("attention_heads", 4), ("ffn_dim", 128))}  # fmt: skip
-    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    ends: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
     config = transformers.WhisperConfig(
         vocab_size=100, num_mel_bins=16, d_model=64, max_source_positions=30, max_target_positions=32, **size, **ends
     )

@@ -177,7 +177,7 @@ def test_a_filter_of_layers_is_kept_and_what_was_left_out_is_said() -> None:
         (INPUTS, {"target": [1, 2]}, OptionError, "got a list"),
         (INPUTS, {"target": LABELS / 0}, DataError, "the target .* NaN or infinite"),
         (INPUTS, {"loss": lambda output, target: 3.0}, MeasureError, "must be one number, got float"),
-        (INPUTS, {"loss": lambda output, target: {}["a"]}, MeasureError, "KeyError: 'a'"),
+        (INPUTS, {"loss": lambda output, target: dict[str, Tensor]()["a"]}, MeasureError, "KeyError: 'a'"),
         (INPUTS, {"loss": "crossentropy"}, OptionError, "Did you mean 'cross-entropy'"),
         (INPUTS, {"layers": 3}, OptionError, "layers=3 must be a name"),
         (INPUTS, {"optimizer": torch.optim.Adam}, OptionError, "neither a torch optimizer nor"),

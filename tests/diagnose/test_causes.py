@@ -334,6 +334,10 @@ def test_overflow_is_told_by_what_makes_it() -> None:
     loud = found(mlp(2, Exp, 0.1), 300 * INPUTS)["non-finite"]
     assert "Standardised, they pass" in loud.cause
     assert "Standardise the inputs" in loud.remedy
+    large = mlp(4, nn.ReLU, 1.0)
+    with torch.no_grad():
+        large.get_parameter("5.weight").mul_(1e38)
+    assert "faster than a line" not in found(large)["non-finite"].cause
     divided = found(nn.Sequential(*mlp(3), Inverse()), loss=lambda output, target: output.mean())["non-finite"]
     assert "divides by zero" in divided.cause
 

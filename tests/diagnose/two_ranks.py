@@ -109,7 +109,7 @@ def supervised(ranks: list[Any]) -> int:
                 process.kill()
         for process in ranks:
             process.join(0.1)
-    return max(abs(process.exitcode or 0) for process in ranks)
+    return max(abs(int(process.exitcode or 0)) for process in ranks)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def labels(case: Case) -> Iterator[Finding]:
     if not target.is_floating_point():
         kept = target[target != IGNORED]
         if case.seen.classes and kept.numel() >= FEW_LABELS:
-            share = float(kept.flatten().unique(return_counts=True)[1].max()) / kept.numel()
+            share = int(torch.unique(kept, return_counts=True)[1].max()) / kept.numel()
             if (severity := case.judge("one-label", share)) is not None:
                 words = f"All {kept.numel()} labels are {int(kept.flatten()[0])}."
                 yield _labels(severity, {"classes_seen": 1.0}, words)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from firstlight.diagnose.bounds import BOUNDS
-from firstlight.diagnose.case import Case, is_finite, rms
+from firstlight.diagnose.case import Case, is_finite, layer_name, rms
 from firstlight.diagnose.moved import first_moved
 from firstlight.errors import MeasureError
 from firstlight.signal.table import SignalRow, Signals
@@ -82,8 +82,13 @@ def _fits(case: Case, size: float) -> bool:
 
 
 def _gains(case: Case, first: SignalRow) -> list[float]:
-    """Return by how much each layer of the same kind multiplies what it is given, up to the first that left the dtype."""
+    """Return by how much each layer of the same kind multiplies what it is given, up to the first that left the dtype.
+
+    Of layers with weights nothing is said: each may have a scale of its own.
+    """
     gains: list[float] = []
+    if layer_name(first) in case.weights:
+        return gains
     for before, row in pairwise(case.signals):
         given, out = rms(before), rms(row)
         if row.kind == first.kind and given and out is not None:

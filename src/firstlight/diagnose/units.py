@@ -149,7 +149,7 @@ def dead_units(case: Case) -> Iterator[Finding]:
     """Yield a finding for rectifiers most of whose units are off for every example."""
     rows = [(row, row.dead) for row in case.hidden if row.kind in _RECTIFIERS and row.dead is not None]
     worst = max((dead for _, dead in rows), default=None)
-    if (severity := case.judge("dead-units", worst)) is None:
+    if (severity := case.judge("dead-units", worst)) is None or worst is None:
         return
     bad = [(row, dead) for row, dead in rows if dead >= MANY_DEAD]
     before = _before(case, bad[0][0].layer)
@@ -189,7 +189,7 @@ def saturation(case: Case) -> Iterator[Finding]:
     """Yield a finding for bounded activations that are mostly on their flat parts."""
     rows = [(row, row.saturated) for row in case.hidden if row.saturated is not None]
     worst = max((share for _, share in rows), default=None)
-    if (severity := case.judge("saturation", worst)) is None:
+    if (severity := case.judge("saturation", worst)) is None or worst is None:
         return
     bad = [(row, share) for row, share in rows if share >= MUCH_FLAT]
     size = rms(case.signals.input) if case.signals.input else None
