@@ -150,7 +150,7 @@ def own_cases() -> Iterator[Case]:
 
     def tied(std: float) -> nn.Module:
         model = load(f"gpt:tie=true,depth=2,width=64,vocab={WORDS}").build(0)
-        nn.init.normal_(max(model.parameters(), key=lambda p: p.shape[0] if p.ndim == 2 else 0), 0, std)
+        nn.init.normal_(model.get_parameter("embedding.tokens.weight"), 0, std)
         return model
 
     yield case(100, "RandomUniform 0.05 in 20 layers", "start", lambda: deep("RandomUniform", *wide), (x, y), adam)

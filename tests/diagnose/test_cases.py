@@ -88,7 +88,7 @@ def test_nearly_all_starts_at_fault_are_found_and_mended_and_no_control_is_calle
     assert sum(mended) >= 0.95 * len(mended)
     assert all(result["right"] for result in others if result["class"] in ("control", "slow"))
     elsewhere = [result for result in others if result["class"] in table.CAUSES]
-    assert sum(result["right"] for result in elsewhere) >= 0.95 * len(elsewhere)
+    assert [result["ids"] for result in elsewhere if not result["right"]] == [[52]]  # docs/cases.md says why
 
 
 def test_verdicts_follow_training_and_can_be_wrong() -> None:

@@ -111,8 +111,8 @@ BOUNDS: dict[str, Bound] = {
     "out-of-reach": Bound("loss-mismatch", "share of targets that the output cannot reach", True, error=0.05),
     "softmax-twice": Bound("loss-mismatch", "an activation before a loss that has its own", True, warning=1),
     "learning-rate": Bound("learning-rate", "largest loss of 20 steps / first, if it ends no lower", True, error=5, warning=2),
-    "loss-peak": Bound("learning-rate", "largest loss of 20 steps / first, if it ends lower", True, warning=5),
-    "large-update": Bound("update-ratio", "first step / weight, the middle weight", True, error=3, warning=0.3),
+    "loss-peak": Bound("learning-rate", "largest loss of 20 steps / first, if it ends lower", True, warning=10),
+    "large-update": Bound("update-ratio", "first step / weight, the middle weight", True, error=3, warning=0.6),
     "small-update": Bound("update-ratio", "first step / weight, the middle weight", False, warning=1e-4),
     "width-scaling": Bound("width-scaling", "|slope| of log rms over log width", True, warning=0.25),
 }  # fmt: skip
