@@ -7,6 +7,7 @@ import torch
 from benchmarks.cases import table
 from benchmarks.cases.build import Case, keras_cases, keras_init, rows
 from benchmarks.cases.others import other_cases
+from benchmarks.cases.run import MAKERS
 from torch import Tensor
 
 import firstlight as fl
@@ -29,7 +30,8 @@ def kinds(case: Case) -> dict[str, str]:
     x, y = case.x[chosen], case.y[chosen]
     with torch.random.fork_rng():
         model = case.make(0)
-        found = fl.diagnose(model, x, target=y, loss=case.loss, optimizer=case.optimizer).findings
+        update = MAKERS[case.optimizer[0]](model.parameters(), lr=case.optimizer[1])
+        found = fl.diagnose(model, x, target=y, loss=case.loss, optimizer=update).findings
     return {finding.kind: finding.severity for finding in found}
 
 
