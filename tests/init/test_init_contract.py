@@ -217,8 +217,9 @@ DISTRIBUTION_OPTIONS: dict[str, dict[str, Any]] = {
     "mimetic": {"factor": "block/qk", "side": "right"},
     "constant": {"value": 2.5},
     "log-prior": {"frequencies": "3/1"},
+    "values": {"values": "3/-0.5"},
 }
-STATED = {"constant": [2.5, 2.5], "log-prior": [-0.2876821, -1.3862944]}
+STATED = {"constant": [2.5, 2.5], "log-prior": [-0.2876821, -1.3862944], "values": [3.0, -0.5]}
 
 
 @pytest.mark.parametrize("name", sorted(init.DISTRIBUTIONS))
@@ -252,6 +253,9 @@ def test_the_registry_keeps_the_stated_std(name: str) -> None:
         ("mimetic", 1.0, {"side": "right"}, "needs the option 'factor'"),
         ("mimetic", 1.0, {"factor": "a", "side": "top"}, "must be one of left, left-transposed, right"),
         ("log-prior", None, {"frequencies": "1/0"}, "must be numbers above 0"),
+        ("values", None, {"values": "1/nan"}, "must be finite numbers"),
+        ("values", None, {}, "needs the option 'values'"),
+        ("orthogonal", 1.0, {"alike": ""}, "must be a word"),
     ],
 )
 def test_the_registry_checks_before_anything_is_drawn(distribution: str, std: Any, options: Any, message: str) -> None:

@@ -30,7 +30,11 @@ def same_bits(array: jax.Array, tensor: torch.Tensor) -> bool:
     )
 
 
-NEEDED = {"mimetic": {"factor": "block/qk", "side": "right"}, "log-prior": {"frequencies": "3/2/1/1"}}
+NEEDED = {
+    "mimetic": {"factor": "block/qk", "side": "right"},
+    "log-prior": {"frequencies": "3/2/1/1"},
+    "values": {"values": "3/2/1/-1"},
+}
 
 
 def options(word: str) -> dict[str, Any]:

@@ -3,6 +3,12 @@
 Nothing but `haar` belongs here; the initializers that use it are in structured.py.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -34,10 +40,44 @@ def haar(rows: int, columns: int, dtype: torch.dtype, seed: int, name: str, gain
     Source: Stewart, "The efficient generation of random orthogonal matrices", 1980; Joffrain, Low, Quintana-Ortí, van de
     Geijn and Van Zee, "Accumulating Householder transformations, revisited", 2006 (S).
     """
-    vectors, halves, signs = _reflections(max(rows, columns), min(rows, columns), dtype, seed, name)
+    vectors, halves, signs = _remembered(max(rows, columns), min(rows, columns), dtype, seed, name)
     matrix = torch.zeros(rows, columns, dtype=vectors.dtype)
     _multiply(vectors, halves, -gain * signs, matrix if rows >= columns else matrix.T)
     return matrix
+
+
+@contextmanager
+def remembering(most: int) -> Iterator[None]:
+    """Keep what matrices are made of, up to so many numbers, so that the same one at another gain costs half as much."""
+    token = _MEMORY.set(_Memory(most))
+    try:
+        yield
+    finally:
+        _MEMORY.reset(token)
+
+
+@dataclass
+class _Memory:
+    """Reflections by shape, dtype, seed and name, and how many more numbers there is room for."""
+
+    room: int
+    kept: dict[Any, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
+
+
+_MEMORY: ContextVar[_Memory | None] = ContextVar("reflections", default=None)
+
+
+def _remembered(rows: int, columns: int, dtype: torch.dtype, seed: int, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    memory, key = _MEMORY.get(), (rows, columns, dtype, seed, name)
+    if memory is None:
+        return _reflections(*key)
+    if key in memory.kept:
+        return memory.kept[key]
+    found = _reflections(*key)
+    if rows * columns <= memory.room:
+        memory.room -= rows * columns
+        memory.kept[key] = found
+    return found
 
 
 def _reflections(rows: int, columns: int, dtype: torch.dtype, seed: int, name: str) -> tuple[Tensor, Tensor, Tensor]:

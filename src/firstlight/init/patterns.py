@@ -201,3 +201,29 @@ def log_prior_(tensor: Tensor, shares: Sequence[float]) -> Tensor:
     logs = torch.tensor(shares, dtype=torch.float64).log()
     logs -= logs.logsumexp(0)
     return tensor.copy_(logs[1:] - logs[:1] if tensor.numel() == 1 else logs)
+
+
+@torch.no_grad()
+def values_(tensor: Tensor, values: Sequence[float]) -> Tensor:
+    """Fill a vector with these numbers, in place.
+
+    Args:
+        tensor: (n,).
+        values: n numbers.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        OptionError: if there are not as many numbers as the vector has places.
+
+    Example:
+        >>> values_(torch.empty(2), [3, 1]).tolist()
+        [3.0, 1.0]
+    """
+    if tensor.ndim != 1 or len(values) != tensor.numel():
+        raise OptionError(
+            f"{len(values)} values for a tensor of shape {tuple(tensor.shape)}: needs a vector and one value for each place. "
+            "Nothing was written."
+        )
+    return tensor if tensor.is_meta else tensor.copy_(torch.tensor(values, dtype=torch.float64))

@@ -29,8 +29,8 @@ class Distribution:
     needs: tuple[str, ...] = ()  # options that have no default
 
     def __call__(self, tensor: Tensor, *, std: float | None, seed: int, name: str, **options: Any) -> Tensor:
-        """Fill the tensor in place and return it."""
-        return self.draw(tensor, std=std, seed=seed, name=name, **options)
+        """Fill the tensor in place and return it. One that is `alike` another gets the numbers of that name."""
+        return self.draw(tensor, std=std, seed=seed, name=options.pop("alike", name), **options)
 
 
 def check(distribution: str, std: float | None, options: Mapping[str, Any]) -> None:
@@ -54,6 +54,9 @@ def check(distribution: str, std: float | None, options: Mapping[str, Any]) -> N
     if missing:
         raise OptionError(f"distribution '{distribution}' needs the option '{missing[0]}'. Nothing was written.")
     for name, value in options.items():
+        if name == "alike" and found.has_std:
+            _word(f"distribution '{distribution}': {name}", value)
+            continue
         if name not in found.options:
             takes = ", ".join(found.options) or "none"
             near = did_you_mean(name, found.options)
@@ -217,6 +220,29 @@ def _log_prior(tensor: Tensor, *, std: float | None, seed: int, name: str, frequ
     return patterns.log_prior_(tensor, shares(frequencies))
 
 
+def _values(tensor: Tensor, *, std: float | None, seed: int, name: str, values: str) -> Tensor:
+    return patterns.values_(tensor, numbers(values))
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers written as 'a/b/c'.
+
+    Raises:
+        OptionError: if a part is not a finite number.
+
+    Example:
+        >>> numbers("-0.5/2")
+        (-0.5, 2.0)
+    """
+    try:
+        found = tuple(float(part) for part in text.split("/"))
+    except ValueError:
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise OptionError(f"values = '{text}', must be finite numbers with / between them. Nothing was written.")
+    return found
+
+
 def shares(text: str) -> tuple[float, ...]:
     """Return the frequencies written as 'a/b/c', each above 0; they need not add up to 1.
 
@@ -238,6 +264,10 @@ def shares(text: str) -> tuple[float, ...]:
 
 def _frequencies(what: str, value: Any) -> None:
     shares(str(value))
+
+
+def _listed(what: str, value: Any) -> None:
+    numbers(str(value))
 
 
 def _uniform_law(std: float, mean: float = 0.0) -> Law:
@@ -274,4 +304,5 @@ DISTRIBUTIONS: dict[str, Distribution] = {
         needs=("factor", "side"),
     ),
     "log-prior": Distribution(_log_prior, {"frequencies": _frequencies}, has_std=False, needs=("frequencies",)),
+    "values": Distribution(_values, {"values": _listed}, has_std=False, needs=("values",)),
 }

@@ -9,6 +9,8 @@ from firstlight.recipes.choice import KEEP, RECOMPUTED, Number
 
 SCHEMA = 1  # version of the form in which plans are saved
 
+_LONG = 40  # characters of an option that a table shows
+
 COLUMNS = ("name", "shape", "role", "fans", "distribution", "std", "found by", "reason")
 
 
@@ -88,4 +90,8 @@ class PlanRow:
 
 
 def _pairs(options: Mapping[str, Number]) -> list[str]:
-    return [f"{key}={value}" for key, value in options.items()]
+    return [f"{key}={_short(str(value))}" for key, value in options.items()]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
