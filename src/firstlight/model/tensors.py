@@ -88,6 +88,7 @@ class Link:
     previous: name of the weight whose output is all that this one reads, '' where there is none or a sum stands between.
     chained: whether other weights alone read its output. normed: whether a normalisation follows it before any activation.
     turned: whether its output's axes are exchanged before it is read. gates: whether its output multiplies another signal.
+    added: of a table, whether what is looked up there is added to another signal.
     """
 
     previous: str
@@ -95,6 +96,7 @@ class Link:
     normed: bool
     turned: bool
     gates: bool = False
+    added: bool = False
 
 
 @dataclass(frozen=True, slots=True)

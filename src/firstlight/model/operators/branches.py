@@ -69,7 +69,8 @@ class Branches:
         if terms[0] is terms[1]:
             return None
         skips = [self._costs(term, skip=True) for term in terms]
-        paths = [self._costs(term, skip=False) for term in terms]
+        firsts = [min(value.index for value in skip) for skip in skips]
+        paths = [self._costs(term, skip=False, first=firsts[1 - i]) for i, term in enumerate(terms)]
         best: tuple[int, Value, int] | None = None
         for allowed in (0, 1):
             for i, j in ((0, 1), (1, 0)):
@@ -84,10 +85,16 @@ class Branches:
         _, source, j = best
         return Found(node, source, self._within(terms[j], source))
 
-    def _costs(self, end: Value, *, skip: bool) -> dict[Value, int]:
-        """Return for each value that leads to `end` the fewest products on the way; a skip goes through few operators."""
+    def _costs(self, end: Value, *, skip: bool, first: int = 0) -> dict[Value, int]:
+        """Return for each value that leads to `end` the fewest products on the way; a skip goes through few operators.
+
+        Nothing is looked at that was there before the value numbered `first`.
+        """
         costs = {end: 0}
-        for node in _back(end):
+        waiting = [] if end.node is None else [(-end.node.index, id(end.node), end.node)]
+        seen = {entry[2] for entry in waiting}
+        while waiting:
+            node = heapq.heappop(waiting)[2]
             here = min((costs[v] for v in node.outputs if v in costs), default=_NEVER)
             if here == _NEVER or (skip and not self._may_skip(node)):
                 continue
@@ -97,6 +104,10 @@ class Branches:
             for value in node.inputs:
                 if value.floating and self.uses.state(value).signal:
                     costs[value] = min(costs.get(value, _NEVER), here + step)
+                    after = value.index > first and len(seen) <= _FAR
+                    if value.node is not None and value.node not in seen and after:
+                        seen.add(value.node)
+                        heapq.heappush(waiting, (-value.node.index, id(value.node), value.node))
         return costs
 
     def _may_skip(self, node: Node) -> bool:

@@ -5,6 +5,7 @@ and with them. Forward may then look at them, as `if mask.all()` does, though th
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from firstlight.model.nested import mapped, tensors
 
+_OWN_MEMORY = (torch.ops.aten._unsafe_view.default, torch.ops.aten._reshape_alias.default)  # may be views all the same
 _MOST = 1 << 16  # elements of a tensor whose values are kept
 
 
@@ -24,6 +26,7 @@ class Known:
     """The tensors whose values are known, and how an operator runs on them."""
 
     def __init__(self, values: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
+        self._shapes: dict[Any, tuple[Any, ...]] = {}  # of what pure operators make, by what they are given
         self._values: dict[int, Tensor] = {}
         self._alive: list[Tensor] = []  # so that an id stays its own
         for bare, value in values:
@@ -39,7 +42,7 @@ class Known:
                 raise NeedsValuesError("forward looks at a value, and tensors on the meta device have none")
             return func(value)
         if not known:
-            output = _run(func, args, kwargs)
+            output = self._shaped(func, args, kwargs)
             for tensor in written_by(func, args, kwargs):
                 self._forget(tensor)
             return output
@@ -54,6 +57,26 @@ class Known:
             return output
         if any(tensor.device.type == "meta" and tensor.numel() <= _MOST for tensor in tensors(output)):
             self._note_all(output, self._compute(func, args, kwargs))
+        return output
+
+    def _shaped(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operator without values; what makes one new tensor of shapes seen before is not asked again."""
+        if func._schema.name.endswith("_") and torch.Tag.pointwise in func.tags and args[0].device.type == "meta":
+            return args[0]  # what is written into it has no values, and its shape stays
+        if not _is_pure(func):
+            return _run(func, args, kwargs)
+        key = (func, mapped((tuple(args), tuple(sorted(kwargs.items()))), Tensor, _form))
+        try:
+            made = self._shapes.get(key)
+        except TypeError:  # an argument that cannot be a key, such as a list of numbers
+            key = (func, repr(key[1]))
+            made = self._shapes.get(key)
+        if made is not None:
+            shape, stride, dtype = made
+            return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+        output = _run(func, args, kwargs)
+        if isinstance(output, Tensor) and output.device.type == "meta":
+            self._shapes[key] = _form(output)[:3]
         return output
 
     def _compute(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -96,6 +119,19 @@ class ListedIndices(TorchFunctionMode):
 def _listed(index: Any) -> Any:
     numbers = isinstance(index, list) and bool(index) and all(type(number) is int for number in index)
     return torch.tensor(index, device="cpu") if numbers else index
+
+
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    """Return all that the shape of a result may depend on."""
+    return tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device.type
+
+
+@lru_cache(maxsize=1024)
+def _is_pure(func: Any) -> bool:
+    """Whether an operator makes one tensor in memory of its own and writes into none."""
+    schema = func._schema
+    alone = len(schema.returns) == 1 and all(argument.alias_info is None for argument in schema.arguments)
+    return alone and schema.returns[0].alias_info is None and func not in _OWN_MEMORY
 
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:

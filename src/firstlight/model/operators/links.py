@@ -50,6 +50,11 @@ def links(uses: Uses, activations: Activations) -> dict[str, Link]:
             known = found.get(use.root.name)
             found[use.root.name] = link if known is None else Link("", False, known.normed or link.normed, True)
     for name, seen in uses.by_name.items():
+        if any(
+            (use.kind == "lookup" and _is_added(use.node.out, uses)) or (use.kind == "add" and use.root.looked_up)
+            for use in seen
+        ):
+            found[name] = Link("", chained=False, normed=False, turned=False, added=True)
         for use in seen:
             source = _normalised(use.signal, uses) if use.kind in ("norm-scale", "norm-shift") else ""
             if source and name not in found:
@@ -76,6 +81,20 @@ def _normalised(value: Value | None, uses: Uses) -> str:
             return ""
         value = signals[0]
     return ""
+
+
+def _is_added(value: Value, uses: Uses) -> bool:
+    """Whether the first thing that happens to a value, past views and copies, is a sum with another signal."""
+    for _ in range(_FAR):
+        if len(value.users) != 1:
+            return False
+        node = value.users[0]
+        if node.op == "add":
+            return sum(uses.state(v).signal for v in node.inputs) == 2
+        if node.op not in labels.VIEWS | labels.COPIES:
+            return False
+        value = node.out
+    return False
 
 
 def _walk(start: Node, uses: Uses, activations: Activations) -> _Walk:

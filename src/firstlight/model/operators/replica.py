@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from firstlight.model.shards import copy_plainly
 
+_FEW = 64  # blocks that are run whole rather than tried without most of them
 KEPT = 3  # of a run of equal blocks: the first, one in the middle, the last
 
 _PLACE = re.compile(r"(idx|index|_id|number|layer|depth|drop)", re.IGNORECASE)  # attributes that may differ by place
@@ -40,6 +41,7 @@ class Run:
 def replica(model: nn.Module, *, shrink: bool, meta: bool = True) -> tuple[nn.Module, tuple[Run, ...]]:
     """Return a copy of the model in evaluation mode, on the meta device unless told otherwise, and the runs cut short."""
     runs = tuple(_runs(model)) if shrink else ()
+    runs = () if _go_together(runs) else runs
     memo: dict[int, Any] = {}
     tied: dict[Any, Tensor] = {}  # parameters that share their memory are one
     for tensor in _tensors(model):
@@ -58,6 +60,17 @@ def replica(model: nn.Module, *, shrink: bool, meta: bool = True) -> tuple[nn.Mo
     for module in made.modules():
         _without_hooks(module)
     return made.eval(), runs
+
+
+def _go_together(runs: tuple[Run, ...]) -> bool:
+    """Whether lists side by side are of unlike lengths, so that forward, which pairs them, would run out of one of them.
+
+    Only where all blocks are few: in large models a run that fails costs little beside one of all blocks.
+    """
+    sizes: dict[str, set[int]] = {}
+    for run in runs:
+        sizes.setdefault(run.owner.rpartition(".")[0], set()).add(run.count)
+    return any(len(found) > 1 for found in sizes.values()) and sum(run.count for run in runs) <= _FEW
 
 
 def _cut(made: nn.Module, runs: tuple[Run, ...]) -> None:
