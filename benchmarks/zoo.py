@@ -1,6 +1,7 @@
 """The zoo: many small networks, each trained from several starts over one grid of learning rates; which start is best.
 
     python benchmarks/zoo.py --out zoo.jsonl            # every row, method and seed; what is in the file is not run again
+    python benchmarks/zoo.py --out zoo.jsonl --cost     # what planning costs, in training steps
     python benchmarks/zoo.py --out zoo.jsonl --summary  # docs/zoo.md from what is there
 
 The networks are in zoo_rows.py, what is made of the results in zoo_page.py. The runs of a row are trained side by side, by
@@ -86,15 +87,15 @@ def chance(row: Row) -> float:
 
 
 def started(row: Row, method: str, seed: int) -> tuple[nn.Module, float]:
-    """Return the network as a method starts it, and the seconds that took."""
+    """Return the network as a method starts it, and the seconds of the processor that took."""
     torch.manual_seed(seed)
     model = row.make()
     example = batch(row, 256, torch.Generator().manual_seed(10_000 + seed))[0]
-    begun = time.perf_counter()
+    begun = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fl.initialize(model, method, seed=seed, example=example)
-    return model, time.perf_counter() - begun
+    return model, time.process_time() - begun
 
 
 def train_stacked(row: Row, models: Sequence[nn.Module], grid: Sequence[tuple[str, float]], seed: int) -> list[float]:
@@ -181,18 +182,25 @@ def train_each(row: Row, models: Sequence[nn.Module], grid: Sequence[tuple[str, 
 
 
 def step_seconds(row: Row, model: nn.Module) -> float:
-    """Return the seconds of one training step with Adam, the least of five."""
+    """Return the seconds of the processor for one training step with Adam, the least of five."""
     net = copy.deepcopy(model)
     optimizer = torch.optim.Adam(net.parameters(), 1e-4)
     x, y = batch(row, row.batch, torch.Generator().manual_seed(0))
     times = []
     for _ in range(5):
-        begun = time.perf_counter()
+        begun = time.process_time()
         optimizer.zero_grad()
         loss_of(row)(net(x), y).backward()
         optimizer.step()
-        times.append(time.perf_counter() - begun)
+        times.append(time.process_time() - begun)
     return min(times)
+
+
+def cost(row: Row) -> dict[str, Any]:
+    """Return the seconds that planning and applying `auto` takes, the least of three after a first, and those of a step."""
+    models = [started(row, "auto", seed=seed) for seed in range(4)]
+    step = min(step_seconds(row, models[0][0]) for _ in range(3))
+    return {"cost": row.name, "plan_seconds": min(seconds for _, seconds in models[1:]), "step_seconds": step}
 
 
 def run(row: Row, methods: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:
@@ -205,22 +213,32 @@ def run(row: Row, methods: Sequence[str], seed: int) -> Iterator[dict[str, Any]]
         try:
             model, record["plan_seconds"] = started(row, method, seed)
             models.append(model)
-            if method == "auto":
-                record["step_seconds"] = step_seconds(row, model)
         except fl.errors.FirstlightError as error:
             record["refused"] = str(error)[:200]
         records.append(record)
-    losses = (train_each if row.loop else train_stacked)(row, models, GRID, seed) if models else []
+    alone = row.loop or _is_tied(row)
+    losses = (train_each if alone else train_stacked)(row, models, GRID, seed) if models else []
     for record in records:
         if "refused" not in record:
             record["losses"], losses = losses[: len(GRID)], losses[len(GRID) :]
         yield record
 
 
+def _is_tied(row: Row) -> bool:
+    """Whether a parameter has two names, of which torch.func would set one alone."""
+    model = row.make()
+    return len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.parameters()))
+
+
 def best(record: dict[str, Any]) -> float:
     """Return the least loss of a record, infinite where there is none."""
     found = [loss for loss in record["losses"] or () if loss is not None and math.isfinite(loss)]
     return min(found, default=math.inf)
+
+
+def _keep(path: Path, record: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def main() -> None:
@@ -231,13 +249,20 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--held-out", action="store_true", help="the rows that were held out, too")
+    parser.add_argument("--cost", action="store_true", help="measure what planning costs on every row")
     parser.add_argument("--summary", action="store_true", help="write docs/zoo.md from the file")
     args = parser.parse_args()
     done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     if args.summary:
         write(done, best)
         return
-    known = {(r["row"], r["method"], r["seed"]) for r in done}
+    if args.cost:
+        for row in (*rows(), *held_out()):
+            record = cost(row)
+            _keep(args.out, record)
+            print(f"{row.name}: {record['plan_seconds'] / record['step_seconds']:.1f} steps", flush=True)
+        return
+    known = {(r["row"], r["method"], r["seed"]) for r in done if "row" in r}
     words = [word for word in args.rows.split(",") if word]
     chosen = [*rows(), *(held_out() if args.held_out else ())]
     for seed in range(args.seeds):
@@ -247,8 +272,7 @@ def main() -> None:
             missing = [m for m in args.methods.split(",") if (row.name, m, seed) not in known]
             begun = time.perf_counter()
             for record in run(row, missing, seed) if missing else ():
-                with args.out.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+                _keep(args.out, record)
                 print(f"{row.name} {record['method']} {seed}: {best(record):.4f}", flush=True)
             if missing:
                 print(f"  {time.perf_counter() - begun:.1f} s", flush=True)

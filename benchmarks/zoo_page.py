@@ -28,6 +28,7 @@ def write(records: Sequence[Record], best: Callable[[Any], float]) -> None:
 
 def page(records: Sequence[Record], best: Callable[[Any], float]) -> str:
     """Return the page."""
+    costs, records = [r for r in records if "cost" in r], [r for r in records if "row" in r]
     known = {
         name: found for name, found in medians(records, best).items() if "auto" in found and len(found) > len(OTHERS)
     }
@@ -48,7 +49,7 @@ def page(records: Sequence[Record], best: Callable[[Any], float]) -> str:
         missing = [f"`{name}`" for name in names if name not in known]
         lines += [f"Not run in full yet: {', '.join(missing)}.", ""] if missing else []
     lines += [_HELD_OUT, ""]
-    lines += ["## What planning costs", "", _cost(records), "", _TAIL, ""]
+    lines += ["## What planning costs", "", _cost(costs), "", _TAIL, ""]
     return "\n".join(lines)
 
 
@@ -93,14 +94,16 @@ def _table(
 
 
 def _cost(records: Sequence[Record]) -> str:
-    ratios = [r["plan_seconds"] / r["step_seconds"] for r in records if "step_seconds" in r and r["losses"]]
+    ratios = {r["cost"]: r["plan_seconds"] / r["step_seconds"] for r in records}
     if not ratios:
         return "Not measured."
-    cheap = sum(ratio <= 20 for ratio in ratios)
+    dear = [f"`{name}` {ratio:.0f}" for name, ratio in sorted(ratios.items(), key=lambda pair: -pair[1]) if ratio > 20]
     return (
-        f"Planning and applying `auto` costs {statistics.median(ratios):.0f} training steps of the same network in the median "
-        f"of {len(ratios)} runs; at most 20 in {cheap} of them. These networks take milliseconds a step, and reading one takes "
-        "tens of milliseconds whatever its size; the first plan of a process compiles kernels, too. Measured on a busy machine."
+        f"Planning and applying `auto` costs {statistics.median(ratios.values()):.0f} training steps of the same network in "
+        f"the median of {len(ratios)} rows; at most 20 in all but {len(dear)} of them{': ' if dear else ''}{', '.join(dear)}. "
+        "Seconds of the processor, one thread, the least of three plans after a first; the first plan of a process loads code "
+        "and compiles kernels, which takes seconds. These networks take milliseconds a step, and reading one takes tens of "
+        "milliseconds whatever its size."
     )
 
 

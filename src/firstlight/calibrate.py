@@ -18,7 +18,17 @@ from firstlight import apply
 from firstlight.errors import FirstlightError, MeasureError, RecipeError
 from firstlight.model.tensors import TensorInfo
 from firstlight.recipes.choice import WEIGHTS
+from firstlight.recipes.recipe import Held, Level
 from firstlight.recipes.row import PlanRow
+
+_ENOUGH = 128  # examples that sizes are told by, of a batch that has more
+_FEWEST = 8  # examples, or places of them, of which a mean output is taken
+_MOST_VALUES = 4096  # outputs whose biases a plan lists one by one
+_LEVELS = {
+    "zero": "minus the mean of each output on the batch, so that the model starts at an even guess",
+    "tokens": "the log of how frequent tokens are in the batch, so that the model starts knowing that much",
+    "inputs": "so that the mean of each output is that of the input on the batch, as of data that is rebuilt",
+}
 
 _MEASURED = ("Linear", "Conv", "Bilinear", "AttentionOutput")
 
@@ -105,10 +115,13 @@ def hold(
     model: nn.Module,
     batch: Any,
     *,
-    targets: Mapping[str, float],
+    held: Held,
     seed: int,
 ) -> list[PlanRow]:
     """Return the rows with the stds of layers scaled so that outputs, without biases, have given second moments.
+
+    Output layers that have a level get it by their bias: on the batch the mean of each output is then what one would say of an
+    example that one has not seen.
 
     Layers are corrected in order of execution, each once, within one pass. One whose output is zero or not finite is left
     as it was chosen, and its reason says nothing of a measurement.
@@ -118,38 +131,132 @@ def hold(
         infos: what is known of the model's tensors.
         model: with memory; it is copied.
         batch: what forward takes, with values.
-        targets: the second moments, by the weight's name.
+        held: the second moments and levels, by the weight's name.
         seed: of the weights on which is measured.
 
     Raises:
         MeasureError: if forward fails.
     """
-    found = {owner: c for owner, c in _corrections(rows, infos).items() if targets.get(c.row.name, 0.0) > 0}
+    found = {owner: c for owner, c in _corrections(rows, infos).items() if held.moments.get(c.row.name, 0.0) > 0}
     trial = copy.deepcopy(model)
     apply.write(rows, trial, seed)
+    levels: dict[str, _Levelled | None] = {}
     for owner, correction in found.items():
-        size = math.sqrt(targets[correction.row.name])
-        trial.get_submodule(owner).register_forward_hook(_holding(correction, size), with_kwargs=True)
+        name, module = correction.row.name, trial.get_submodule(owner)
+        level = _Levelled(held.levels[name], batch) if name in held.levels and _bias_row(rows, owner) else None
+        levels[_bias_row(rows, owner)] = level
+        module.register_forward_hook(_holding(correction, math.sqrt(held.moments[name]), level), with_kwargs=True)
+    for name, level_word in held.levels.items():
+        for owner in _tied_owners(rows, name, trial):
+            level = _Levelled(level_word, batch)
+            levels[_bias_row(rows, owner)] = level
+            trial.get_submodule(owner).register_forward_hook(_levelling(level))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        _call(trial, batch)
+        _call(trial, _few(batch))
     by_name = {correction.row.name: correction for correction in found.values()}
-    return [_scaled(row, by_name.get(row.name), "size") for row in rows]
+    made = [_scaled(row, by_name.get(row.name), "size") for row in rows]
+    return [level.row(row) if (level := levels.get(row.name)) is not None else row for row in made]
 
 
-def _holding(correction: _Correction, size: float) -> Any:
+def _few(batch: Any) -> Any:
+    """Return the first examples of a batch that is one tensor: enough to tell sizes by, at less cost."""
+    return batch[:_ENOUGH] if isinstance(batch, Tensor) and batch.ndim > 1 else batch
+
+
+class _Levelled:
+    """The level of an output layer on a batch, and what its bias must be for it: minus the mean output, plus the level."""
+
+    def __init__(self, level: Level, batch: Any) -> None:
+        self.level, self.words = level, _LEVELS[level]
+        self.given = next(_tensors(batch))  # all of it, as counting tokens costs nothing
+        self.values: list[float] | None = None
+
+    def mean(self, output: Tensor, axis: int) -> Tensor | None:
+        """Return the mean of each output over the batch, None where there are too few numbers for it."""
+        axes = [i for i in range(output.ndim) if i != axis % output.ndim]
+        enough = output.numel() // max(output.shape[axis], 1) >= _FEWEST and output.shape[axis] <= _MOST_VALUES
+        return output.double().mean(axes) if enough and output.ndim > 1 else None
+
+    def settle(self, mean: Tensor, output: Tensor, axis: int) -> Tensor:
+        """Note the bias for outputs that have this mean without one, and return it."""
+        bias = self._wanted(output, axis) - mean
+        self.values = [float(f"{value:.6g}") for value in bias.tolist()]
+        return bias.to(output.dtype)
+
+    def _wanted(self, output: Tensor, axis: int) -> Tensor:
+        given, size = self.given, output.shape[axis]
+        nothing = output.new_zeros(size, dtype=torch.float64)
+        if self.level == "tokens" and not given.is_floating_point() and given.min() >= 0 and given.max() < size:
+            counts = torch.bincount(given.flatten(), minlength=size).double() + 1  # Laplace: none is impossible
+            return (counts / counts.sum()).log()
+        rebuilt = given[: len(output)]
+        if self.level == "inputs" and given.is_floating_point() and rebuilt.shape.numel() == output.shape.numel():
+            places = rebuilt.reshape(output.shape).double()
+            return places.mean([i for i in range(output.ndim) if i != axis % output.ndim])
+        self.words = _LEVELS["zero"]
+        return nothing
+
+    def row(self, row: PlanRow) -> PlanRow:
+        """Return the bias's row with what was found."""
+        if self.values is None:
+            return row
+        listed = "/".join(f"{value:g}" for value in self.values)
+        return replace(
+            row, distribution="values", std=0.0, options={"values": listed}, reason=f"output bias: {self.words}"
+        )
+
+
+def _bias_row(rows: Sequence[PlanRow], owner: str) -> str:
+    """Return the name of the row of a module's bias that a plan sets to a constant, '' where there is none."""
+    name = f"{owner}.bias".lstrip(".")
+    return next((r.name for r in rows if name in (r.name, *r.aliases) and r.distribution == "constant"), "")
+
+
+def _tied_owners(rows: Sequence[PlanRow], name: str, model: nn.Module) -> list[str]:
+    """Return the linear modules with a bias to set whose weight is a table, here by the name of its row."""
+    aliases = next((row.aliases for row in rows if row.name == name), ())
+    owners = [alias.rpartition(".")[0] for alias in (name, *aliases)]
+    modules = dict(model.named_modules())
+    return [
+        owner for owner in owners if isinstance(modules.get(owner), nn.Linear) and aliases and _bias_row(rows, owner)
+    ]
+
+
+def _levelling(level: _Levelled) -> Any:
+    def settle(module: nn.Module, args: Any, output: Any) -> None:
+        if level.values is None and isinstance(output, Tensor) and output.ndim > 1:
+            mean = level.mean(output - module.get_parameter("bias"), -1)
+            if mean is not None:
+                level.settle(mean, output, -1)
+
+    return settle
+
+
+def _holding(correction: _Correction, size: float, level: _Levelled | None) -> Any:
     def hold_layer(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         correction.calls += 1
         if correction.calls > 1 or not isinstance(output, Tensor) or not output.numel():
             return None
         bias = _bias_of(module, output)
-        found = float((output - bias).double().square().mean().sqrt())
+        bare = output - bias
+        axis = -1 if module.get_parameter("weight").ndim == 2 else 1  # of the outputs
+        mean = level.mean(bare, axis) if level is not None else None
+        about = bare if mean is None else bare - _along(mean.to(bare.dtype), bare, axis)
+        found = float(about.double().square().mean().sqrt())
         if not math.isfinite(found) or found == 0:
             return None
         correction.first, correction.factor = found, size / found
         module.get_parameter("weight").mul_(correction.factor)
-        return (output - bias) * correction.factor + bias
+        if mean is not None and level is not None:
+            bias = _along(level.settle(mean * correction.factor, output, axis), bare, axis)
+        return bare * correction.factor + bias
 
     return hold_layer
+
+
+def _along(vector: Tensor, output: Tensor, axis: int) -> Tensor:
+    """Return a vector in the shape in which it is added along an axis."""
+    return vector.reshape([-1 if i == axis % output.ndim else 1 for i in range(output.ndim)])
 
 
 def _bias_of(module: nn.Module, output: Tensor) -> Tensor:
@@ -167,8 +274,13 @@ def _corrections(rows: Sequence[PlanRow], infos: Sequence[TensorInfo]) -> dict[s
     return {
         info.owner: _Correction(drawn[info.name])
         for info in infos
-        if info.kind in _MEASURED and info.role in WEIGHTS and info.name in drawn
+        if info.kind in _MEASURED and info.role in WEIGHTS and info.name in drawn and _is_plain(info)
     }
+
+
+def _is_plain(info: TensorInfo) -> bool:
+    """Whether the module multiplies by the tensor itself, not by what is computed from it."""
+    return info.name == f"{info.owner}.weight".lstrip(".")
 
 
 def _hook(name: str, correction: _Correction, tolerance: float, most: int) -> Any:

@@ -13,6 +13,7 @@ from torch import nn
 from firstlight import apply, calibrate
 from firstlight.errors import FileError, PlanError, did_you_mean
 from firstlight.files import write_whole
+from firstlight.init.haar import remembering
 from firstlight.model.roles import read
 from firstlight.random import STREAM_VERSION
 from firstlight.recipes import Composition, PlanRow, Recipe, parse
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WORDS = ("role", "fan_in", "fan_out", "reason", "found_by", "aliases")
+
+_REMEMBERED = 1 << 23  # numbers of orthogonal matrices kept between measuring and writing: 32 MB
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -251,9 +254,9 @@ def _plan(
     rows = rows_of(found, infos, patterns)
     if found.measures:
         rows = calibrate.correct(rows, infos, model, example, seed=seed, **found.measuring)
-    targets = found.held(infos) if calibrate.can_hold(model, example) else {}
-    if targets:
-        rows = calibrate.hold(rows, infos, model, example, targets=targets, seed=seed)
+    held = found.held(infos) if calibrate.can_hold(model, example) else None
+    if held is not None:
+        rows = calibrate.hold(rows, infos, model, example, held=held, seed=seed)
     return Plan(str(found), rows)
 
 
@@ -277,7 +280,8 @@ def initialize(
         >>> bool((model.weight == again.weight).all()), bool((model.bias == 0).all())
         (True, True)
     """
-    return _plan(model, recipe, keep, example, seed).apply(model, seed, device=device, rebuild=rebuild)
+    with remembering(_REMEMBERED):  # a recipe that measures draws all weights twice
+        return _plan(model, recipe, keep, example, seed).apply(model, seed, device=device, rebuild=rebuild)
 
 
 def verify(

@@ -173,3 +173,153 @@ def test_equal_blocks_are_linked_across_their_borders() -> None:
     plan = fl.plan(chain(nn.ReLU, 30), "auto", example=torch.zeros(2, 1, 8, 8))
     mirrors = [row.options.get("mirror") for row in plan if row.name.endswith("weight")]
     assert mirrors == ["rows", *["both"] * 29, "columns"]
+
+
+def tokens(count: int = 64) -> Tensor:
+    """Return rows of tokens below 16, of which 0 is half."""
+    drawn = torch.randint(16, (count, 8), generator=torch.Generator().manual_seed(0))
+    return torch.where(torch.rand(drawn.shape, generator=torch.Generator().manual_seed(1)) < 0.5, 0, drawn)
+
+
+def test_logits_start_at_the_stated_size_about_zero_for_each_class() -> None:
+    model, inputs = chain(nn.ReLU, 6), task("digits").batch(128)[0]
+    with torch.no_grad():
+        out = fl.initialize(model, "auto", seed=0, example=inputs)(inputs)
+        control = fl.initialize(chain(nn.ReLU, 6), "he", seed=0)(inputs)
+    assert float(out.mean(0).abs().max()) < 1e-4
+    assert float((out - out.mean(0)).square().mean().sqrt()) == pytest.approx(1.0, rel=0.01)
+    assert float(control.mean(0).abs().max()) > 0.1
+
+
+class Text(nn.Module):
+    def __init__(self, kinds: int = 0, tied: bool = False) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(16, 12), nn.Linear(12, 16)
+        self.kinds = nn.Embedding(kinds, 12) if kinds else None
+        self.norm = nn.LayerNorm(12)
+        if tied:
+            self.head.weight = self.table.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.table(x)
+        if self.kinds is not None:
+            h = h + self.kinds(torch.zeros_like(x))
+        made: Tensor = self.head(self.norm(h))
+        return made
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["own", "tied"])
+def test_a_model_of_tokens_starts_knowing_how_frequent_they_are(tied: bool) -> None:
+    given = tokens()
+    model = fl.initialize(Text(tied=tied), "auto", seed=0, example=given)
+    counts = torch.bincount(given.flatten(), minlength=16) + 1
+    with torch.no_grad():
+        mean = model(given).flatten(0, 1).mean(0)
+    assert torch.allclose(mean.softmax(0), counts / counts.sum(), atol=0.01)
+    assert model.head.bias is not None
+    assert float(model.head.bias.detach().std()) > 0.3
+
+
+def test_rebuilt_pictures_start_at_the_mean_picture() -> None:
+    given = task("digits").batch(128)[0].flatten(1)
+    model = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 64))
+    with torch.no_grad():
+        mean = fl.initialize(model, "auto", seed=0, example=given)(given).mean(0)
+    assert torch.allclose(mean, given.mean(0), atol=1e-3)
+
+
+def test_kinds_of_tokens_that_are_added_start_at_zero_and_other_tables_do_not() -> None:
+    plan = fl.plan(Text(kinds=2), "auto", example=tokens())
+    assert plan["kinds.weight"].distribution == "constant"
+    assert (plan["table.weight"].std or 0) > 0
+    alike = fl.plan(Text(kinds=16), "auto", example=tokens())
+    assert (alike["kinds.weight"].std or 0) > 0
+
+
+def test_a_norm_at_the_end_of_a_branch_sets_its_size_and_the_weight_before_it_is_drawn() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+            self.norm = nn.BatchNorm1d(8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made: Tensor = x + self.norm(self.two(torch.relu(self.one(x))))
+            return made
+
+    model = nn.Sequential(nn.Linear(8, 8), *(Block() for _ in range(4)), nn.Linear(8, 3))
+    plan = fl.plan(model, "auto", example=torch.randn(32, 8, generator=torch.Generator().manual_seed(0)))
+    assert plan["1.two.weight"].distribution == "orthogonal"
+    assert plan["1.norm.weight"].options["value"] == pytest.approx(0.5)  # 1/√4
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("GRU", 3), ("LSTM", 4)])
+def test_gates_that_keep_a_memory_start_open_and_see_inputs_at_their_own_size(kind: str, gates: int) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = getattr(nn, kind)(2, 32, batch_first=True), nn.Linear(32, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made: Tensor = self.head(self.rnn(x)[0][:, -1])
+            return made
+
+    model = fl.initialize(Model(), "auto", seed=0, example=torch.randn(16, 5, 2))
+    biases = model.rnn.bias_ih_l0.unflatten(0, (gates, -1))
+    assert sorted(biases.mean(1).tolist()) == [0.0] * (gates - 1) + [1.0]
+    assert bool((biases[1] == 1).all())  # update of GRU, forget of LSTM
+    assert float(model.rnn.weight_ih_l0.detach().std()) == pytest.approx(2**-0.5, rel=0.1)
+
+
+class Experts(nn.Module):
+    """Experts of which a router chooses two for each example; no skip passes by them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(24, 4, bias=False)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 24)) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shares = self.router(x).softmax(-1)
+        kept = torch.where(shares >= shares.topk(2, -1)[0][:, 1:], shares, 0.0)
+        return torch.stack([kept[:, i : i + 1] * expert(x) for i, expert in enumerate(self.experts)]).sum(0)
+
+
+def test_experts_that_no_skip_passes_by_start_equal_and_learn() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), *(Experts() for _ in range(8)), nn.Linear(24, 10))
+    inputs = task("digits").batch(64)[0]
+    plan = fl.plan(model, "auto", example=inputs)
+    assert plan["3.experts.2.0.weight"].options["alike"] == "3.experts.0.0.weight"
+    plan.apply(model, seed=0)
+    state = model.state_dict()
+    assert torch.equal(state["3.experts.2.0.weight"], state["3.experts.0.0.weight"])
+    assert not torch.equal(state["3.experts.0.0.weight"], state["4.experts.0.0.weight"])
+    assert fl.plan(model, "he", example=inputs)["3.experts.2.0.weight"].options == {}
+    assert trained(model, "auto", rates=(3e-3,)) < 1.6
+    assert trained(model, "he", rates=(3e-3,)) > 1.7
+
+
+def test_weights_that_a_module_computes_are_planned_without_a_measurement() -> None:
+    norm = torch.nn.utils.parametrizations.weight_norm
+    model = nn.Sequential(norm(nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 3))
+    plan = fl.plan(model, "auto", example=torch.randn(32, 8))
+    assert "on the batch" in plan["2.weight"].reason
+    assert "on the batch" not in plan["0.parametrizations.weight.original1"].reason
+
+
+def test_a_bias_that_a_rule_names_keeps_what_the_rule_says() -> None:
+    mixed = fl.compose("auto", {"*.bias": "constant:value=0.25"})
+    plan = fl.plan(chain(nn.Tanh, 4), mixed, example=task("digits").batch(64)[0])
+    assert plan["9.bias"].options == {"value": 0.25}
+
+
+def test_planning_and_applying_apart_or_together_gives_the_same_bits() -> None:
+    example = task("digits").batch(64)[0]
+    together = fl.initialize(chain(nn.ReLU, 12), "auto", seed=5, example=example)
+    plan = fl.plan(chain(nn.ReLU, 12), "auto", example=example)
+    one, other = (
+        plan.apply(chain(nn.ReLU, 12), seed=0),
+        fl.initialize(chain(nn.ReLU, 12), "auto", seed=0, example=example),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), together.parameters(), strict=True))

@@ -13,7 +13,6 @@ KINDS = (
     "vanishing-gradient",
     "exploding-gradient",
     "exchangeable-units",
-    "copied-layers",
     "dead-units",
     "saturation",
     "non-finite",

@@ -5,52 +5,72 @@ calibrate.py, which holds the outputs of layers at `targets`.
 """
 
 import math
-from collections.abc import Mapping
+from dataclasses import replace
 
-from firstlight.model.tensors import TensorInfo
+from firstlight.model.tensors import Branch, TensorInfo
 from firstlight.recipes import branches
 from firstlight.recipes.chains import GATE_MEAN, Chains, chains, is_gate, is_matrix
 from firstlight.recipes.choice import WEIGHTS, Choice, Context, Number, constant
 from firstlight.recipes.edge_of_chaos import Mirror, is_simple
 from firstlight.recipes.orthogonal import orthogonal
-from firstlight.recipes.recipe import register
-from firstlight.recipes.recurrent import lstm
+from firstlight.recipes.recipe import Held, Level, register
+from firstlight.recipes.recurrent import lstm, open_gates
 from firstlight.recipes.scaled import before, embedding
 
 # Size of the output: of order 1, so that gradients reach all layers at once. A tiny output layer starves them (measured:
 # 50 layers of tanh on digits, loss 0.06 with 1, 0.55 with 0.1; 40 blocks of residual ReLU: 0.04 with 1.5, 0.07 with 1).
-_OUTPUT = 1.5
+_OUTPUT, _OUTPUT_OF_BRANCHES = 1.0, 1.5
+_NEXT = (
+    0.3  # where outputs are tokens: they start from the frequencies of tokens, which guesses at random must not drown
+)
+_KINDS = 4  # a table with this many times as many rows is that of tokens, the smaller one that of their kinds
+_ROUTED = 0.1  # outputs of a router that no skip connection passes by: its experts count nearly alike
 _REBUILDS = 0.1  # where the output has the size of the input: data that is rebuilt, whose error starts at its own power
 
 # Beyond this many layers convolutions are orthogonal at the kernel's centre alone, as in edge_of_chaos.py.
 _CENTRE_ONLY = 50
 
 
-def _targets(context: Context) -> Mapping[str, float]:
-    """Return the second moment that the output of each hidden layer is to have, without its bias, by the weight's name."""
+def _held(context: Context) -> Held:
+    """Return the second moment that the output of each layer is to have, without its bias, and the level of outputs."""
     found = chains(context)
     weights = [info for info in context.infos if info.role == "weight" and info.kind != "RNN"]
-    return {i.name: found.gate_power(i) if is_gate(i) else found.point(i).variance for i in weights}
+    hidden = {i.name: found.gate_power(i) if is_gate(i) else found.point(i).variance for i in weights}
+    hidden |= {info.name: _ROUTED**2 for info in found.routers}
+    outputs = [info for info in context.infos if info.role == "output-weight"]
+    tied: dict[str, Level] = {info.name: "tokens" for info in context.infos if info.tied_output}
+    return Held(
+        hidden | {info.name: _output_size(info, context)[0] ** 2 for info in outputs},
+        {info.name: _level(info, context) for info in outputs} | tied,
+    )
+
+
+def _level(info: TensorInfo, context: Context) -> Level:
+    """Return what the best guess without an example is: how frequent tokens are, the mean of what is rebuilt, or nothing."""
+    tables = [other for other in context.infos if other.role == "embedding"]
+    if any(table.shape[0] == info.shape[0] for table in tables) and not info.transposed:
+        return "tokens"
+    return "inputs" if not tables and _rebuilds(info, context) and not _is_single(info) else "zero"
 
 
 @register(
     "auto",
     summary="for any network: each weight gets what its place asks for, then a batch corrects the scales",
     formula="chains: mirrored pairs, or σ_w² = q / Var φ(μ + √q z) at a point that depth allows; ends of branches 0; gates "
-    "half open and nearly constant; recurrent weights orthogonal; output of size 1",
+    "half open and nearly constant; recurrent weights orthogonal; outputs of size 1 about the level of knowing nothing",
     paper="Balduzzi et al. 2017, arXiv 1702.08591; Schoenholz et al. 2017, arXiv 1611.01232; Xiao et al. 2018, arXiv "
     "1806.05393; Zhang et al. 2019, arXiv 1901.09321; Saxe et al. 2014, arXiv 1312.6120; Mishkin and Matas 2016, arXiv "
-    "1511.06422",
+    "1511.06422; Komatsuzaki et al. 2023, arXiv 2212.05055; Jozefowicz et al. 2015; Lin et al. 2017, arXiv 1708.02002",
     use="When one does not want to choose. Give example=batch: it shows where each weight stands, and what the data is.",
-    targets=_targets,
+    targets=_held,
 )
 def auto(info: TensorInfo, context: Context) -> Choice | None:
     """Choose by the place of the tensor."""
     found = chains(context)
     if info.role == "embedding":
-        return _embedding(info)
+        return _embedding(info, context)
     if info.kind == "RNN":
-        return lstm(info, context, forget=1.0)
+        return _recurrent(info, context)
     if info.role in ("norm-scale", "norm-shift"):
         return _norm(info, found)
     if info.role == "bias":
@@ -58,14 +78,54 @@ def auto(info: TensorInfo, context: Context) -> Choice | None:
     return _weight(info, context, found) if info.role in WEIGHTS else None
 
 
-def _embedding(info: TensorInfo) -> Choice:
+def _embedding(info: TensorInfo, context: Context) -> Choice:
     if info.tied_output:
         return embedding(info)
+    if _is_side_table(info, context):
+        return constant(
+            0.0, "embedding of few kinds, added to that of tokens: 0, so that it does not drown what tells tokens apart"
+        )
     return Choice("normal", 1.0, "embedding: N(0, 1), so that what the first layer reads has the size it is made for")
 
 
+def _is_side_table(info: TensorInfo, context: Context) -> bool:
+    """Whether what is looked up is added to what a larger table gives: a kind of token, which most examples share."""
+    if info.link is None or not info.link.added:
+        return False
+    tables = [other for other in context.infos if other.role == "embedding" and other.shape[-1] == info.shape[-1]]
+    return any(other.shape[0] > _KINDS * info.shape[0] for other in tables)
+
+
+def _output_size(info: TensorInfo, context: Context) -> tuple[float, str]:
+    """Return the size that outputs are to have, and words on why."""
+    if _rebuilds(info, context):
+        return _REBUILDS, "of the size of the input, as of data that is rebuilt"
+    if _level(info, context) == "tokens":
+        return _NEXT, "small beside how unlike the frequencies of tokens are, which the output starts from"
+    if any(branches.ends(other) for other in context.infos):
+        return _OUTPUT_OF_BRANCHES, "so that gradients reach the ends of branches, which alone learn at first"
+    return _OUTPUT, "so that gradients reach all layers"
+
+
+def _recurrent(info: TensorInfo, context: Context) -> Choice | None:
+    """Choose as the recipe lstm, but for GRU's update gate and weights of inputs.
+
+    The update gate starts open as LSTM's forget gate does: both keep what is remembered (measured: GRU over 64 pixels, loss
+    0.77 against 1.00). Weights of inputs keep the size of single numbers, however few come in: gates hold a memory against
+    them. Without gates, what comes in adds up over time, and Xavier's smaller weights are better
+    (measured: tanh over 64 pixels, loss 0.87 against 1.36).
+    """
+    if info.role == "weight" and info.slices:
+        return _orthogonal(
+            info, 1.0, f"{before(info)} of a recurrent layer: {{}}, so that gates see inputs at their own size"
+        )
+    if info.role == "bias":
+        return open_gates(info, context, {"forget": 1.0, "update": 1.0})
+    return lstm(info, context, forget=1.0)
+
+
 def _weight(info: TensorInfo, context: Context, found: Chains) -> Choice:
-    if branches.ends(info):
+    if branches.ends(info) and not found.is_normed(info):
         words = "ends a residual branch: 0, so that the network starts as its skip connections (Zhang et al. 2019)"
         return constant(0.0, f"{before(info)}, {words}")
     if is_gate(info):
@@ -75,16 +135,23 @@ def _weight(info: TensorInfo, context: Context, found: Chains) -> Choice:
         words = f"gate before {info.activation}: orthogonal, q = {power:.4g}, so that {found.gates} gates vary little together"
         return Choice(choice.distribution, choice.std, words, sliced=choice.sliced)
     if info.role == "output-weight":
-        rebuilds = _rebuilds(info, context)
-        words = (
-            "of the size of the input, as of data that is rebuilt" if rebuilds else "so that gradients reach all layers"
-        )
-        return _form(info, found, _REBUILDS if rebuilds else _OUTPUT, words)
+        return _form(info, found, *_output_size(info, context))
+    if info in found.routers:
+        return _form(info, found, _ROUTED, "so that experts count nearly alike whatever the example")
     if not is_matrix(info):
         choice = orthogonal(info, context, gain=1.0)
         assert choice is not None
         return choice
-    return _form(info, found, math.sqrt(found.point(info).variance), "")
+    choice = _form(info, found, math.sqrt(found.point(info).variance), "")
+    first = found.alike(info)
+    if not first:
+        return choice
+    words = f"{choice.reason}; the numbers of '{first}', so that it does not matter at first which expert is chosen"
+    return replace(
+        choice,
+        reason=f"{words} (as Komatsuzaki et al. 2023 start from copies)",
+        options={**choice.options, "alike": first},
+    )
 
 
 def _form(info: TensorInfo, found: Chains, size: float, why: str) -> Choice:
@@ -133,7 +200,11 @@ def _rebuilds(info: TensorInfo, context: Context) -> bool:
         return False
     outputs = info.shape[1] if info.transposed else info.shape[0]
     inputs = first.shape[0] if first.transposed else first.shape[1]
-    return outputs == inputs or (outputs == 1 and len(info.shape) == 2)
+    return outputs == inputs or _is_single(info)
+
+
+def _is_single(info: TensorInfo) -> bool:
+    return len(info.shape) == 2 and info.shape[0] == 1
 
 
 def _bias(info: TensorInfo, context: Context, found: Chains) -> Choice | None:
@@ -146,9 +217,20 @@ def _bias(info: TensorInfo, context: Context, found: Chains) -> Choice | None:
     return constant(mean, f"bias: μ = {mean:g}, the operating point of {weight.activation}") if mean else None
 
 
+def _last_norm(info: TensorInfo, branch: Branch) -> Choice | None:
+    """Choose the scale of a norm that ends a residual branch: it alone sets the branch's size, whatever the weights are."""
+    if info.role != "norm-scale":
+        return None
+    scale = 1 / math.sqrt(branch.count)
+    words = f"ends one of {branch.count} residual branches: 1/√{branch.count}, so that all together are as large as the skip"
+    return constant(scale, f"normalisation scale, {words}")
+
+
 def _norm(info: TensorInfo, found: Chains) -> Choice | None:
     """Choose scale and shift of a norm before an activation so that it works at its operating point."""
     weight = found.previous(info)
+    if weight is not None and weight.branch is not None and branches.ends(weight):
+        return _last_norm(info, weight.branch)
     point = found.point(weight)
     if weight is None or weight.link is None or not weight.link.normed or point.style not in ("centred", "odd"):
         return None

@@ -10,14 +10,14 @@ from firstlight.recipes.choice import WEIGHTS, Context
 from firstlight.recipes.edge_of_chaos import can_pair, is_simple
 from firstlight.recipes.operating_point import OperatingPoint, operating_point
 
-# Up to this many weights one after another, those of all branches counted, what activations do to the signal does no harm yet,
-# and weights that use all units beat mirrored pairs (measured: 6 layers of ReLU on digits, loss 0.05 against 0.10).
+# Up to this many weights one after another, in a residual branch those of the branch, what activations do to the signal does no
+# harm yet, and weights that use all units beat mirrored pairs (measured: 6 layers of ReLU on digits, loss 0.05 against 0.10).
 _SHALLOW = 8
 
-# The same for convolutions with a norm before the activation, outside of branches: the norm keeps the signal, and pairs leave
-# half of few channels (measured: ReLU with batch norm, loss 0.29 against 0.95 with 10 of them, 0.56 against 0.89 with 16, but
-# 0.98 against 0.81 with 20). Linear layers with norms are better in pairs at once (10 of them: 0.07 against 0.20).
-_SHALLOW_NORMED = 17
+# The same for convolutions: pairs leave half of few channels (measured: ReLU of 16 channels, loss 0.35 against 0.89 with 8 of
+# them, 0.64 against 1.01 with 14; with batch norm 0.29 against 0.95 with 10, 0.56 against 0.89 with 16, but 0.98 against 0.81
+# with 20). Linear layers are better in pairs sooner (ReLU, 8 of them: 0.08 against 0.16).
+_SHALLOW_CONVOLUTIONS = 17
 
 # How far a chain's multiplications by what varies from example to example may go: depth · (std/mean)² of the factor.
 _GATED, _STEEP = 0.35, 0.8
@@ -36,6 +36,9 @@ class Chains:
     def __init__(self, infos: Sequence[TensorInfo]) -> None:
         self.by_name = {name: info for info in infos for name in (info.name, *info.aliases)}
         self.gates = sum(is_gate(info) for info in infos)
+        self.routers = [i for i in infos if i.part == "router" and i.branch is None and i.role == "weight"]
+        self._experts = _experts(infos, self.routers)
+        self._normed = {i.link.previous for i in infos if i.role == "norm-scale" and i.link is not None}
         self._readers: dict[str, list[TensorInfo]] = {}
         for info in infos:
             previous = self.previous(info)
@@ -73,6 +76,15 @@ class Chains:
         """Return where the activation after a weight is to work; 'linear' for None."""
         return _LINE if info is None else self._points.get(info.name, _LINE)
 
+    def alike(self, info: TensorInfo) -> str:
+        """Return the name of the expert's weight that this one is to equal, '' where it is to have numbers of its own."""
+        first = self._experts.get(info.name, "")
+        return "" if first == info.name or first not in self.by_name or info.slices else first
+
+    def is_normed(self, info: TensorInfo) -> bool:
+        """Whether a normalisation with a scale of its own reads this weight's output, and nothing but a bias between."""
+        return info.name in self._normed
+
     def gate_power(self, info: TensorInfo) -> float:
         """Return the second moment of a gate's input, about its mean, with which all gates together vary little."""
         at = moments(info.activation or "linear", info.activation_param, mean=GATE_MEAN, std=0.01)
@@ -84,7 +96,8 @@ class Chains:
         if not known or not readers or not is_matrix(info) or info.activation is None:
             return _LINE
         length = self.length[info.name]
-        if length * (info.branch.count if info.branch is not None else 1) <= _SHALLOW:
+        inside = info.name in self._experts  # one after another through sums, which no link crosses
+        if length * (len(self.routers) if inside else 1) <= _SHALLOW:
             return _plain(info.activation, info.activation_param)
         if is_steep(info.activation, info.activation_param):
             return _steep(info.activation, info.activation_param, length)
@@ -92,8 +105,29 @@ class Chains:
         assert info.link is not None
         paired = not centred and not info.link.turned and all(can_pair(info, r) and is_simple(r) for r in readers)
         point = operating_point(info.activation, info.activation_param, length, paired=paired)
-        held = info.kind == "Conv" and info.link.normed and info.branch is None and length <= _SHALLOW_NORMED
-        return _plain(info.activation, info.activation_param) if held and point.style == "mirrored" else point
+        wide = info.kind != "Conv" or length > _SHALLOW_CONVOLUTIONS
+        return point if wide or point.style != "mirrored" else _plain(info.activation, info.activation_param)
+
+
+def _experts(infos: Sequence[TensorInfo], routers: Sequence[TensorInfo]) -> dict[str, str]:
+    """Return for every weight of an expert that a router outside of branches chooses the name of it in the first expert."""
+    homes = {f"{router.owner.rpartition('.')[0]}." for router in routers}
+    found: dict[str, str] = {}
+    for info in infos:
+        home = next((home for home in homes if info.name.startswith(home) and home != "."), None)
+        place, index, rest = _numbered(info.name[len(home) :]) if home is not None else ("", "", "")
+        if index and info.role == "weight":
+            found[info.name] = f"{home}{place}0{rest}"
+    return found
+
+
+def _numbered(name: str) -> tuple[str, str, str]:
+    """Return what stands before the first number in a name, the number, and what follows."""
+    parts = name.split(".")
+    at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+    if at is None:
+        return name, "", ""
+    return "".join(f"{part}." for part in parts[:at]), parts[at], "".join(f".{part}" for part in parts[at + 1 :])
 
 
 _KNOWN: WeakKeyDictionary[Context, Chains] = WeakKeyDictionary()

@@ -9,7 +9,7 @@ from firstlight.errors import OptionError, did_you_mean
 from firstlight.model.tensors import PARTS, ROLES, TensorInfo
 from firstlight.recipes.choice import KEEP, Choice, keep
 from firstlight.recipes.lookup import parse
-from firstlight.recipes.recipe import Recipe
+from firstlight.recipes.recipe import Held, Recipe
 
 _KINDS = {"role": ROLES, "part": PARTS}  # what may stand before the colon of a pattern
 
@@ -69,10 +69,16 @@ class Composition:
         """Whether the base corrects its stds on a batch."""
         return self.base.measures
 
-    def held(self, infos: Sequence[TensorInfo]) -> Mapping[str, float]:
+    def held(self, infos: Sequence[TensorInfo]) -> Held | None:
         """Return what the base holds on a batch, but for the tensors that rules name."""
         claims = self._claims(infos)
-        return {name: power for name, power in self.base.held(infos).items() if name not in claims}
+        held = self.base.held(infos)
+        if held is None:
+            return None
+        return Held(
+            {name: power for name, power in held.moments.items() if name not in claims},
+            {name: level for name, level in held.levels.items() if not claims.keys() & {name, _bias_of(name)}},
+        )
 
     @property
     def measuring(self) -> Mapping[str, Any]:
@@ -146,3 +152,8 @@ def compose(base: str | Recipe, rules: Mapping[str, str | Recipe]) -> Compositio
 
     pairs = ((match, None if use == KEEP else recipe(use)) for match, use in rules.items())
     return Composition(recipe(base), tuple(Rule(match, use) for match, use in pairs))
+
+
+def _bias_of(weight: str) -> str:
+    """Return the name of the bias beside a weight."""
+    return f"{weight.rpartition('.')[0]}.bias".lstrip(".")

@@ -17,7 +17,7 @@ from firstlight.init.gains import moments
 Style = Literal["linear", "mirrored", "odd", "centred", "plain"]
 
 GROWTH = 4.0  # how far gradients may grow or shrink over the whole depth
-_VARIANCES = (4.0, 3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
+_VARIANCES = (100.0, 30.0, 10.0, 4.0, 3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
 _MEANS = (0.0, *(sign * step / 5 for step in range(1, 16) for sign in (1, -1)))  # to ±3
 _ODD = 1e-18  # power of φ(z) + φ(-z) that counts as none
 _TINY = 1e-300

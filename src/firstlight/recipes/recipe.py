@@ -9,7 +9,7 @@ A recipe of one's own is a function that chooses for the tensors it cares about 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from firstlight.errors import OptionError, RecipeError
 from firstlight.model import spec
@@ -19,8 +19,24 @@ from firstlight.recipes.choice import Choice, Context
 from firstlight.recipes.common import usual
 
 Rule = Callable[..., Choice | None]
-Targets = Callable[[Context], Mapping[str, float]]
+Level = Literal["zero", "tokens", "inputs"]
 Refusal = Callable[..., str | None]  # a function of (context, **options): why the recipe does not fit, or None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a batch is to hold: second moments of the outputs of layers, and levels of the model's outputs, by weight.
+
+    A level is what an output layer gives on average, by its bias, when nothing is known of an example: 'zero'; 'tokens', the
+    log of how frequent each token is in the batch; 'inputs', the mean of the input. The moment of an output that has a level is
+    about its mean.
+    """
+
+    moments: Mapping[str, float]
+    levels: Mapping[str, Level] = field(default_factory=dict)
+
+
+Targets = Callable[[Context], Held]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +44,8 @@ class Recipe:
     """A named scheme: a function from a tensor and its context to a choice, with options, source and use.
 
     refuses: in words, what it does not fit; fits: the function that finds out. measures: whether its stds are corrected
-    on a batch (`calibrate.py`) once they are chosen. targets: a function of the context that returns, by weight, the second
-    moment that a layer's output is to have on a batch, where there is one.
+    on a batch (`calibrate.py`) once they are chosen. targets: a function of the context that returns what a batch is to hold,
+    where there is one.
     """
 
     name: str
@@ -64,9 +80,9 @@ class Recipe:
         """Return what the recipe decides for a tensor: its own rule, else the usual choice, else None."""
         return self.rule(info, context, **self.values) or usual(info)
 
-    def held(self, infos: Sequence[TensorInfo]) -> Mapping[str, float]:
-        """Return the second moments at which a batch is to hold the outputs of layers, by the weight's name."""
-        return {} if self.targets is None else self.targets(Context(infos))
+    def held(self, infos: Sequence[TensorInfo]) -> Held | None:
+        """Return what a batch is to hold, None where the recipe holds nothing."""
+        return None if self.targets is None else self.targets(Context(infos))
 
     @property
     def measuring(self) -> Mapping[str, Any]:

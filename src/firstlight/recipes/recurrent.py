@@ -1,5 +1,7 @@
 """lstm: orthogonal recurrent weights, Xavier inputs, and a forget gate that starts open."""
 
+from collections.abc import Mapping
+
 from firstlight.model.spec import Option
 from firstlight.model.tensors import Slice, TensorInfo
 from firstlight.recipes.choice import Choice, Context
@@ -30,16 +32,19 @@ def lstm(info: TensorInfo, context: Context, *, forget: float) -> Choice | None:
     if info.role == "recurrent-weight":
         return orthogonal(info, context, gain=1.0)
     if info.role == "bias":
-        return _bias(info, context, forget)
+        return open_gates(info, context, {"forget": forget})
     return scaled(info, "fan_in+fan_out", 1.0, "gain 1", 2.0, "uniform", "Glorot and Bengio 2010")
 
 
-def _bias(info: TensorInfo, context: Context, forget: float) -> Choice | None:
+def open_gates(info: TensorInfo, context: Context, values: Mapping[str, float]) -> Choice | None:
+    """Choose 0 for the biases of a recurrent layer but those of the gates named; None where it has no such gate."""
     weight = context.weight_of(info)
     gates = weight.slices if weight is not None and weight.kind == "RNN" else ()
-    if not any(gate.name == "forget" for gate in gates) or "bias_ih" not in info.local_name:
+    opened = [gate.name for gate in gates if gate.name in values]
+    if not opened or "bias_ih" not in info.local_name:
         return None
     slices = tuple(Slice(gate.name, gate.start, gate.stop, gate.fan_in, gate.fan_out) for gate in gates)
-    values = tuple({"value": forget} if gate.name == "forget" else {} for gate in gates)
-    reason = f"bias: {forget:g} for the forget gate, which starts open; 0 for the others (Jozefowicz et al. 2015)"
-    return Choice("constant", 0.0, reason, {"value": 0.0}, slices=slices, slice_options=values)
+    options = tuple({"value": values[gate.name]} if gate.name in values else {} for gate in gates)
+    value = values[opened[0]]
+    reason = f"bias: {value:g} for the {opened[0]} gate, which starts open; 0 for the others (Jozefowicz et al. 2015)"
+    return Choice("constant", 0.0, reason, {"value": 0.0}, slices=slices, slice_options=options)

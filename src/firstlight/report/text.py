@@ -1,9 +1,8 @@
 """Findings as plain text: a few lines each, for terminals and for messages of failed tests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from firstlight.diagnose import Finding
-from firstlight.report.words import finding_texts, texts
 
 _SHOWN = 3  # layers named in a finding
 
@@ -21,23 +20,8 @@ def finding_lines(finding: Finding) -> list[str]:
     ]
 
 
-def _translated(finding: Finding, words: Mapping[str, str]) -> list[str]:
-    """Return the same lines in the language of the words."""
-    told = finding_texts(finding, words)
-    rest = len(finding.where) - _SHOWN
-    where = [", ".join(finding.where[:_SHOWN]), *([words["more_layers"].format(count=rest)] if rest > 0 else [])]
-    evidence = ", ".join(f"{name} = {value:.4g}" for name, value in finding.evidence.items())
-    return [
-        f"{words[f'severity_{finding.severity}']}: {told['name']} ({finding.kind})",
-        f"  {words['where']}: {' '.join(where)}",
-        f"  {words['evidence']}: {evidence}",
-        f"  {words['cause']}: {told['cause']}",
-        f"  {words['remedy']}: {told['remedy']}",
-    ]
-
-
-def findings_text(findings: Sequence[Finding], lang: str = "en") -> str:
-    """Return findings as text, in the order given, in English or Japanese.
+def findings_text(findings: Sequence[Finding]) -> str:
+    """Return findings as text, in the order given.
 
     Example:
         >>> print(findings_text([Finding("saturation", "error", ("a",), {"share": 1.0}, "All flat.", "Scale it.")]))
@@ -46,5 +30,4 @@ def findings_text(findings: Sequence[Finding], lang: str = "en") -> str:
           cause: All flat.
           remedy: Scale it.
     """
-    words = {} if lang == "en" else texts(lang)
-    return "\n".join(line for f in findings for line in (_translated(f, words) if words else finding_lines(f)))
+    return "\n".join(line for finding in findings for line in finding_lines(finding))
