@@ -38,7 +38,7 @@ def test_the_json_has_the_promised_keys(checkup: fl.Checkup) -> None:
     data = json.loads(json.dumps(checkup.to_json("report.html")))
     assert {"target", "before", "after", "plan", "race", "report"} <= set(data)
     for when in ("before", "after"):
-        assert set(data[when]) == {"healthy", "findings", "signals"}
+        assert set(data[when]) == {"healthy", "findings", "signals", "statistics"}
     assert {"init", "optimizer", "lr", "final_loss", "final_accuracy", "steps", "status"} <= set(data["race"][0])
     assert data["report"] == "report.html"
 

@@ -36,6 +36,7 @@ class Case:
     score: Callable[[Tensor, Tensor], float]
     optimizer: tuple[str, float]
     key: str = ""  # the same for cases that are the same network
+    relevance: str = ""  # what the source says of it
 
 
 class Exp(nn.Module):

@@ -71,15 +71,18 @@ def normal(model: nn.Module, std: float, bias: float | None = 0.0) -> nn.Module:
 
 
 def vgg16() -> nn.Module:
-    """VGG-16 on pictures of 32 x 32, N(0, 0.01²) and biases of 0.1, as DIGITS' example had it."""
+    """VGG-16 with a quarter of the channels on pictures of 32 x 32, biases of 0.1, as DIGITS' example had it.
+
+    There the weights had std 0.01; with a quarter of the fan_in 0.02 has the same std · √fan_in.
+    """
     parts: list[nn.Module] = []
     channels = 3
-    for stage in ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3):
+    for stage in ((16, 16), (32, 32), (64,) * 3, (128,) * 3, (128,) * 3):
         for width in stage:
             parts += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
             channels = width
         parts.append(nn.MaxPool2d(2))
-    return normal(nn.Sequential(*parts, nn.Flatten(), *dense(512, 1024, 1024, 10)), 0.01, 0.1)
+    return normal(nn.Sequential(*parts, nn.Flatten(), *dense(128, 1024, 1024, 10)), 0.02, 0.1)
 
 
 def softmaxed(model: nn.Module) -> nn.Module:

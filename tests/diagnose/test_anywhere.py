@@ -165,6 +165,23 @@ def test_a_filter_of_layers_is_kept_and_what_was_left_out_is_said() -> None:
         (INPUTS.to("meta"), {}, MeasureError, "is on meta and the model on cpu"),
         (INPUTS, {"target": LABELS[:5]}, MeasureError, "the loss"),
         (INPUTS, {"target": LABELS + 100}, MeasureError, "the loss"),
+        ((INPUTS, LABELS), {"target": None}, MeasureError, r"If the batch is \(inputs, target\), give them apart"),
+        (INPUTS.double(), {}, MeasureError, "give batch.to\\(torch.float32\\)"),
+        (INPUTS.to(torch.complex64), {}, MeasureError, "failed in layer 'stem'"),
+        (torch.tensor(1.0), {}, MeasureError, "failed"),
+        (INPUTS.numpy(), {}, DataError, "no tensor: ndarray"),
+        (None, {}, DataError, "no tensor: NoneType"),
+        ({"pixels": INPUTS, "colour": 3}, {}, MeasureError, "unexpected keyword argument 'colour'"),
+        (INPUTS, {"target": LABELS.to("meta")}, DataError, "the target .* is on the meta device"),
+        (INPUTS, {"target": LABELS > 4}, MeasureError, "the target .* bool"),
+        (INPUTS, {"target": [1, 2]}, OptionError, "got a list"),
+        (INPUTS, {"target": LABELS / 0}, DataError, "the target .* NaN or infinite"),
+        (INPUTS, {"loss": lambda output, target: 3.0}, MeasureError, "must be one number, got float"),
+        (INPUTS, {"loss": lambda output, target: dict[str, Tensor]()["a"]}, MeasureError, "KeyError: 'a'"),
+        (INPUTS, {"loss": "crossentropy"}, OptionError, "Did you mean 'cross-entropy'"),
+        (INPUTS, {"layers": 3}, OptionError, "layers=3 must be a name"),
+        (INPUTS, {"optimizer": torch.optim.Adam}, OptionError, "neither a torch optimizer nor"),
+        (INPUTS, {"optimizer": torch.optim.Adam([torch.zeros(3)])}, OptionError, "owns none of the 8 parameters"),
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(
@@ -175,6 +192,34 @@ def test_bad_input_is_one_line_and_changes_nothing(
     with pytest.raises(error, match=words) as caught:
         fl.diagnose(model, batch, **({"target": LABELS} | options))
     assert "\n" not in str(caught.value)
+    assert same(before, state(model))
+
+
+def test_a_model_on_several_devices_and_one_without_gradients_are_refused_in_one_line() -> None:
+    model = net()
+    model.shared.to("meta")
+    with pytest.raises(MeasureError, match=r"'shared.weight' .* is on the meta device and has no values"):
+        fl.diagnose(model, INPUTS, target=LABELS)
+    with torch.inference_mode(), pytest.raises(MeasureError, match=r"inference_mode.* is on"):
+        fl.diagnose(net(), INPUTS, target=LABELS)
+    with torch.no_grad():
+        assert kinds(net()) == set()
+
+
+def test_a_forward_that_fails_half_way_leaves_statistics_and_says_where() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.head = nn.BatchNorm1d(64), nn.Linear(64, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            torch.rand(1)
+            raise KeyError(str(self.norm(x.flatten(1)).shape))
+
+    model = Half()
+    before = state(model)
+    with pytest.raises(MeasureError, match=r"KeyError.*\(at .*test_anywhere.py:\d+\)"):
+        fl.diagnose(model, INPUTS, target=LABELS)
     assert same(before, state(model))
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import firstlight as fl
-from firstlight.diagnose import Finding
+from firstlight.diagnose import BOUNDS, Finding
 from firstlight.errors import DataError, OptionError
 from firstlight.model.targets import load
 from firstlight.race import task
@@ -311,3 +311,103 @@ def test_a_std_that_does_not_follow_the_width_is_found_over_three_widths() -> No
         fl.diagnose(mlp(), INPUTS, target=LABELS, builder=lambda width: nn.Linear(3, width))
     with pytest.raises(OptionError, match="two or more different"):
         fl.diagnose(mlp(), INPUTS, target=LABELS, builder=mlp, widths=(64, 64))
+
+
+class Exp(nn.Module):
+    """An activation that grows faster than a line."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.exp(x)
+
+
+def test_overflow_is_told_by_what_makes_it() -> None:
+    """An activation that grows, inputs that are too large, and one operator that divides by zero: three causes, three cures."""
+
+    class Inverse(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 1 / (x - x)
+
+    grows = found(mlp(8, Exp, 0.3))["non-finite"]
+    assert "grows faster than a line" in grows.cause
+    assert "Change the activation" in grows.remedy
+    assert grows.evidence["gain"] > 3 * grows.evidence["gain_before"]
+    loud = found(mlp(2, Exp, 0.1), 300 * INPUTS)["non-finite"]
+    assert "Standardised, they pass" in loud.cause
+    assert "Standardise the inputs" in loud.remedy
+    large = mlp(4, nn.ReLU, 1.0)
+    with torch.no_grad():
+        large.get_parameter("5.weight").mul_(1e38)
+    assert "faster than a line" not in found(large)["non-finite"].cause
+    divided = found(nn.Sequential(*mlp(3), Inverse()), loss=lambda output, target: output.mean())["non-finite"]
+    assert "divides by zero" in divided.cause
+
+
+def test_an_activation_that_is_flat_by_the_mean_is_not_blamed_on_the_std() -> None:
+    low = mlp(4, nn.ReLU, 0.1)
+    with torch.no_grad():
+        for name, parameter in low.named_parameters():
+            parameter.fill_(-5.0) if "bias" in name else None
+    assert "its biases have mean -5" in found(low)["vanishing-signal"].cause
+    positive = mlp(4, nn.Sigmoid, 0.1)
+    for parameter in positive.parameters():
+        nn.init.uniform_(parameter, 0, 0.2, generator=torch.Generator().manual_seed(0))
+    assert "lie on one side of 0" in found(positive)["vanishing-signal"].cause
+    assert "they are too small" in found(mlp(6, nn.Tanh, 0.02))["vanishing-signal"].cause
+
+
+def test_a_first_loss_that_the_inputs_make_is_blamed_on_them() -> None:
+    loud = found(mlp(3, nn.ReLU, 0.15), 255 * INPUTS)["initial-loss"]
+    assert loud.evidence["loss_standardised"] < 10
+    assert "initialisation cannot cure it" in loud.remedy
+    assert "loss_standardised" not in found(mlp(3, nn.ReLU, 1.0), 255 * INPUTS)["initial-loss"].evidence
+
+
+def test_a_learning_rate_beside_other_errors_is_a_warning_that_names_them() -> None:
+    loud = found(mlp(3, nn.ReLU, 1.0), optimizer=("sgd", 10.0))
+    assert loud["initial-loss"].severity == "error"
+    assert loud["learning-rate"].severity == "warning"
+    assert "Mend initial-loss" in loud["learning-rate"].remedy
+    nothing = found(mlp(3, std=0.0), optimizer=("adam", 1e-3))
+    assert "update-ratio" not in nothing  # no step where there is no gradient
+
+
+def test_a_rate_whose_loss_comes_down_again_is_a_warning() -> None:
+    finding = found(mlp(), optimizer=("adam", 0.1))["learning-rate"]
+    assert finding.severity == "warning"
+    assert finding.evidence["loss_after"] < finding.evidence["first_loss"] < finding.evidence["largest_loss"] / 10
+    assert "before it falls" in finding.cause
+
+
+def test_layers_that_are_copies_are_noted_and_constants_and_identities_are_not() -> None:
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True)
+    parts = [nn.Flatten(2), nn.Unflatten(2, (2, 32)), nn.Flatten(0, 1)]
+    model = nn.Sequential(
+        *parts, nn.TransformerEncoder(layer, 3, enable_nested_tensor=False), nn.Flatten(), nn.Linear(64, 10)
+    )
+    noted = found(model)["copied-layers"]
+    assert (noted.severity, noted.evidence["tensors"]) == ("info", 12)
+    assert "exchangeable-units" not in found(model)
+    same = mlp(4, nn.Tanh, 0.1)
+    nn.init.eye_(same.get_parameter("3.weight"))
+    nn.init.eye_(same.get_parameter("5.weight"))
+    assert "copied-layers" not in found(same)
+
+
+def test_copies_say_how_many_units_are_left() -> None:
+    model = mlp(3, nn.Tanh, 0.1)
+    with torch.no_grad():
+        for name, axis in (("1.weight", 0), ("3.weight", 1)):
+            weight = model.get_parameter(name)
+            weight.copy_(weight.narrow(axis, 0, 32).repeat(*((4, 1) if axis == 0 else (1, 4))))
+    finding = found(model)["exchangeable-units"]
+    assert (finding.evidence["different_units"], finding.evidence["units"]) == (32, 128)
+    assert "works as if it had 32 of its 128 units" in finding.cause
+
+
+def test_every_rule_leaves_its_number_and_a_healthy_network_is_far_from_the_bounds() -> None:
+    diagnosis = fl.diagnose(mlp(3), INPUTS, target=LABELS, optimizer=("adam", 1e-3))
+    assert diagnosis.findings == ()
+    assert set(diagnosis.statistics) <= set(BOUNDS)
+    assert len(diagnosis.statistics) >= 20
+    assert diagnosis.to_json()["statistics"]["initial-loss"] == diagnosis.statistics["initial-loss"]
+    assert 0.9 < diagnosis.statistics["initial-loss"] < 1.2

@@ -1,19 +1,22 @@
 """The report: one page, self-contained, in both languages, true to the checkup, safe against what is in names."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.findings.faults import FAULTS
 from torch import Tensor, nn
 
 import firstlight as fl
 from firstlight import report
-from firstlight.diagnose import KINDS
+from firstlight.diagnose import BOUNDS, KINDS
 from firstlight.errors import FileError, OptionError
 from firstlight.model.targets import load
 from firstlight.race import task
+from firstlight.report.text import findings_text
 from firstlight.report.words import finding_texts
 
 
@@ -29,7 +32,7 @@ def test_languages_have_the_same_texts_with_the_same_places_for_numbers() -> Non
     }  # English ones come with the finding
     assert english.keys() == japanese.keys() - own
     assert {f"{part}_{kind}" for kind in KINDS for part in ("name", "cause")} <= own
-    assert {key.partition("_")[2] for key in own} <= {*KINDS, "default", "scale"}
+    assert {key.partition("_")[2].partition("/")[0] for key in own} <= {*KINDS, "default", "scale"}
     for key, text in english.items():
         places = re.findall(r"\{(\w+)", text)
         assert sorted(places) == sorted(re.findall(r"\{(\w+)", japanese[key])), key
@@ -82,6 +85,31 @@ SICK: list[str | nn.Module] = [
     "mlp:depth=4,width=16,act=relu,init=zeros",
     Unused(),
 ]
+
+
+FAST = [fault for fault in FAULTS if "20 layers" not in fault.what and "attention's" not in fault.what]
+
+
+@pytest.mark.slow
+def test_every_rule_makes_a_finding_that_reads_in_japanese_with_its_own_numbers() -> None:
+    """The strongest of each kind of fault: sentences, variants by evidence, and numbers all fit, none is English."""
+    words, rules = report.texts("ja"), set()
+    for fault in FAST:
+        strong = fault.make(fault.strengths[-1], fault.acts[0])
+        seen = fl.diagnose(strong.model, strong.batch, **strong.options)
+        rules |= {rule for rule, number in seen.statistics.items() if BOUNDS[rule].severity(number, 99)}
+        for finding in seen.findings:
+            told = finding_texts(finding, words)
+            assert re.search("[ぁ-ん]", told["cause"]), finding.kind
+            assert re.search("[ぁ-ん]", told["remedy"]), finding.kind
+            assert told["name"] != finding.kind
+            assert "{" not in "".join(told.values())
+        assert all("エラー" in line or "警告" in line or "参考" in line for line in lines(seen.findings))
+    assert {BOUNDS[rule].kind for rule in rules} >= set(KINDS) - {"attention-saturation", "copied-layers"}
+
+
+def lines(findings: Sequence[fl.Finding]) -> list[str]:
+    return [line for line in findings_text(findings, "ja").splitlines() if not line.startswith("  ")]
 
 
 def findings_of(sick: str | nn.Module) -> tuple[fl.Finding, ...]:

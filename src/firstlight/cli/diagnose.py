@@ -36,7 +36,7 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the page of --format html goes.")] = Path(
         "diagnosis.html"
     ),
-    lang: Annotated[str, typer.Option("--lang", help="Language of the page: en or ja.")] = "en",
+    lang: Annotated[str, typer.Option("--lang", help="Language of the page and of the findings: en or ja.")] = "en",
     force: Force = False,
 ) -> int:
     """Measure a network on a real batch and say what is wrong with its start. Exit code: 0 healthy, 1 findings, 2 usage."""
@@ -56,7 +56,7 @@ def command(
     elif form == "github":
         sys.stdout.writelines(f"{line}\n" for line in annotations(diagnosis.findings, target))
     else:
-        _text(diagnosis)
+        _text(diagnosis, lang)
     return int(any(finding.severity in severities(fail_on) for finding in diagnosis.findings))
 
 
@@ -84,11 +84,13 @@ def _html(diagnosis: "Diagnosis", target: str, data: str, seed: int, lang: str, 
     prose(f"report: {write_whole(output, page, force=force)}")
 
 
-def _text(diagnosis: "Diagnosis") -> None:
+def _text(diagnosis: "Diagnosis", lang: str) -> None:
+    from firstlight.report import texts
     from firstlight.report.text import findings_text
 
     show(signals_table(diagnosis.signals), "signals by layer")
-    prose("\n" + (findings_text(diagnosis.findings) or "healthy: nothing was found wrong with this start"))
+    well = "healthy: nothing was found wrong with this start" if lang == "en" else texts(lang)["diagnosis_well"]
+    prose("\n" + (findings_text(diagnosis.findings, lang) or well))
 
 
 def _format(form: str, *, as_json: bool) -> str:

@@ -16,7 +16,7 @@ def command(
     target: Target,
     data: Data = "digits",
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the HTML report goes.")] = Path("report.html"),
-    lang: Annotated[str, typer.Option("--lang", help="Language of the report: en or ja.")] = "en",
+    lang: Annotated[str, typer.Option("--lang", help="Language of the report and of the findings: en or ja.")] = "en",
     seed: Seed = 0,
     steps: Steps = 150,
     force: Force = False,
@@ -39,7 +39,7 @@ def command(
     before = len(checkup.before.findings)
     prose(f"{target} on {checkup.task}: {before or 'no'} finding{'' if before == 1 else 's'}", bold=True)
     if before:
-        prose(findings_text(checkup.before.findings))
+        prose(findings_text(checkup.before.findings, lang))
         gone = ", ".join(finding.kind for finding in checkup.gone) or "nothing"
         left = ", ".join(finding.kind for finding in checkup.left) or "nothing"
         prose(f"with the prescription '{checkup.plan.recipe}': gone: {gone}; left: {left}")

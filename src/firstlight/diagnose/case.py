@@ -1,6 +1,5 @@
 """What the rules look at: the signals of one pass, the model's weights, and which row belongs to which."""
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from firstlight.diagnose.bounds import BOUNDS
+from firstlight.diagnose.finding import Severity
 from firstlight.diagnose.probe import Probed
 from firstlight.init.activations import ACTIVATIONS, activation_of
 from firstlight.model.tensors import TensorInfo
-from firstlight.signal.measure import Pass
+from firstlight.signal.measure import Gradients, Pass
 from firstlight.signal.table import SignalRow, Signals
-from firstlight.signal.wrapped import whole
+from firstlight.signal.wrapped import apart, cut_as, whole
 
 _WEIGHTS = ("weight", "output-weight", "recurrent-weight")
 
@@ -25,14 +26,15 @@ _WEIGHTS = ("weight", "output-weight", "recurrent-weight")
 class Case:
     """One model after one pass.
 
-    again: passes the same batch through another model of the same kind; pass_through: another batch.
+    plain: loss and gradients of the same batch in another model of the same kind; pass_through: another batch, watched.
     infos: what every tensor is for. probed: what the pass showed beside the table. target: the wanted outputs.
     optimizer: the one that will train, or its name and learning rate, for the model that was asked about.
+    statistics: what the rules read so far, by rule, also where they found nothing; errors: those that found an error.
     """
 
     model: nn.Module
     seen: Pass
-    again: Callable[[nn.Module], Pass]
+    plain: Callable[[nn.Module], tuple[float | None, Gradients]]
     pass_through: Callable[[nn.Module, Any], Pass]
     infos: tuple[TensorInfo, ...]
     probed: Probed = field(default_factory=Probed)
@@ -40,6 +42,17 @@ class Case:
     target: Any = None
     optimizer: Any = None
     asked: nn.Module = field(default_factory=nn.Module)
+    statistics: dict[str, float] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+    def judge(self, rule: str, number: float | None, layers: int = 0) -> Severity | None:
+        """Note what a rule read, and return how severe that is by its bounds; None where it is no fault."""
+        if number is not None and not math.isnan(number):
+            self.statistics[rule] = float(number)
+        severity = BOUNDS[rule].severity(number, layers)
+        if severity == "error":
+            self.errors.append(rule)
+        return severity
 
     @property
     def signals(self) -> Signals:
@@ -95,24 +108,21 @@ class Case:
         return bool(last) and is_norm(last[-1])
 
     @cached_property
-    def later(self) -> dict[str, Tensor | None]:
+    def later(self) -> Gradients:
         """Gradients one step ahead: those of a copy that has moved against its gradient by a distance of 1.
 
         Layers behind a zero layer get no gradient now; where that zero layer itself learns, they get one after a step.
         """
-        try:
-            ahead = copy.deepcopy(self.model)
-        except AssertionError:  # fully_shard forbids copies: what is now is all that can be seen
-            return self.seen.gradients
         now = {name: gradient for name, gradient in self.seen.gradients.items() if gradient is not None}
         length = math.hypot(*(float(gradient.double().norm()) for gradient in now.values()))
         if not (math.isfinite(length) and length > 0):
             return self.seen.gradients
-        with torch.no_grad():
-            for name, parameter in ahead.named_parameters():
-                if name in now:
-                    parameter.sub_(now[name] / length)
-        return self.again(ahead).gradients
+        with apart(self.model) as ahead:
+            with torch.no_grad():
+                for name, parameter in ahead.named_parameters():
+                    if name in now:
+                        parameter.sub_(cut_as(now[name] / length, parameter))
+            return self.plain(ahead)[1]
 
     def activation(self, layer: str) -> tuple[str | None, float | None]:
         """Return name and parameter of the activation called between a layer and the next one with a weight.

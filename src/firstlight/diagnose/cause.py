@@ -6,6 +6,8 @@ from firstlight.diagnose.case import Case, layer_name
 from firstlight.errors import OptionError
 from firstlight.init.gains import gain
 
+FLATTER = 3.0  # times the gain that it would take without the mean
+
 
 def scale(case: Case) -> dict[str, float]:
     """Return the middle layer's weight std and fan_in, and the std with which it would pass differences on unchanged.
@@ -28,6 +30,8 @@ def why(case: Case, *, small: bool) -> str:
     if layer is None:
         return "No hidden layer's weights were seen."
     activation, fan_in = case.activation(layer)[0], case.weights[layer].fan_in
+    if small and (shifted := _shifted(case, layer)) is not None:
+        return shifted
     if "steady_std" not in numbers:
         return (
             f"What '{layer}' puts out lies where {activation or 'the layer behind it'} is flat and passes nothing on."
@@ -59,10 +63,27 @@ def _middle(case: Case) -> str | None:
     return names[len(names) // 2] if names else None
 
 
-def _gain(case: Case, layer: str) -> float | None:
+def _shifted(case: Case, layer: str) -> str | None:
+    """Return a sentence where an activation is flat because of the mean of what it gets, None where the scale is at fault."""
+    here, centred = _gain(case, layer), _gain(case, layer, centred=True)
+    mean, std = case.signals[layer].forward_mean, case.signals[layer].forward_std
+    if here is None or centred is None or mean is None or std is None or here <= FLATTER * centred:
+        return None
+    bias = case.tensors.get(f"{layer}.bias")
+    own = None if bias is None else float(bias.float().mean())
+    by = (
+        f"its biases have mean {own:.3g}"
+        if own is not None and abs(own) > abs(mean) / 2
+        else "what it is given, or its weights, lie on one side of 0"
+    )
+    flat = f"{case.activation(layer)[0]} passes no differences on"
+    return f"What '{layer}' puts out has mean {mean:.3g} and std {std:.3g}, where {flat}: {by}."
+
+
+def _gain(case: Case, layer: str, *, centred: bool = False) -> float | None:
     activation, param = case.activation(layer)
     row = case.signals[layer]
-    mean, std = row.forward_mean or 0.0, row.forward_std or 1.0
+    mean, std = 0.0 if centred else row.forward_mean or 0.0, row.forward_std or 1.0
     if not (math.isfinite(mean) and math.isfinite(std)):
         mean, std = 0.0, 1.0
     try:

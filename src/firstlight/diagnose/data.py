@@ -14,13 +14,7 @@ from firstlight.diagnose.finding import Finding, Severity
 from firstlight.signal.objective import IGNORED
 from firstlight.signal.watch import first_floating
 
-FAINT, VERY_FAINT = 0.1, 0.02  # root mean square of the inputs: warning, error
-LOUD, VERY_LOUD = 10.0, 300.0
-UNEVEN = 100.0  # rms of the largest feature over the middle one
-OFF_CENTRE = 10.0  # mean over std of the middle feature
 FEW_LABELS = 32  # targets from which a single class tells something
-FAR_TARGETS, VERY_FAR_TARGETS = 30.0, 1000.0  # root mean square of targets of a mean squared error
-OUTSIDE = 0.05  # of the targets that the output cannot reach
 NO_CURE = "initialisation cannot cure it"
 
 
@@ -29,10 +23,11 @@ def input_scale(case: Case) -> Iterator[Finding]:
     given, row = _inputs(case), case.signals.input
     if given is None or row is None or (size := rms(row)) is None or _normalised(case):
         return
-    uneven = _features(given) if given.ndim == 2 and len(given) >= FEW_LABELS else None
+    uneven = _features(case, given) if given.ndim == 2 and len(given) >= FEW_LABELS else None
+    severity = None if size == 0 else case.judge("input-small", size) or case.judge("input-large", size)
     if uneven is not None:
         yield uneven
-    elif (severity := _severity(size)) is not None:
+    elif severity is not None:
         word = "small" if size < 1 else "large"
         yield Finding(
             "input-scale",
@@ -45,13 +40,7 @@ def input_scale(case: Case) -> Iterator[Finding]:
         )
 
 
-def _severity(size: float) -> Severity | None:
-    if size == 0 or FAINT <= size <= LOUD:
-        return None
-    return "error" if not VERY_FAINT <= size <= VERY_LOUD else "warning"
-
-
-def _features(given: Tensor) -> Finding | None:
+def _features(case: Case, given: Tensor) -> Finding | None:
     """Return a finding on features that are on very different scales, or far off centre."""
     std = given.std(0, correction=0)
     live = std > 0
@@ -60,17 +49,18 @@ def _features(given: Tensor) -> Finding | None:
     sizes = given[:, live].square().mean(0).sqrt()
     uneven = float(sizes.max() / sizes.median())
     centre = float((given[:, live].mean(0).abs() / std[live]).median())
-    if uneven <= UNEVEN and centre <= OFF_CENTRE:
+    wide, off = case.judge("uneven-features", uneven), case.judge("off-centre-features", centre)
+    if (severity := wide or off) is None:
         return None
     what = (
         f"One feature is {uneven:.2g} times as large as the middle one, so the first layer sees little else"
-        if uneven > UNEVEN
+        if wide
         else f"The middle feature has a mean {centre:.2g} times its std, so all examples look alike to the first layer"
     )
     numbers = {"largest_over_middle": uneven, "mean_over_std": centre}
     return Finding(
         "input-scale",
-        "warning",
+        severity,
         ("input",),
         numbers,
         f"{what}.",
@@ -81,11 +71,14 @@ def _features(given: Tensor) -> Finding | None:
 def constant_input(case: Case) -> Iterator[Finding]:
     """Yield a finding when all examples of the batch are the same."""
     given = _inputs(case)
-    if given is None or len(given) < 2 or bool((given != given[:1]).any()):
+    if given is None or len(given) < 2:
+        return
+    same = (given == given[:1]).flatten(1).all(1).double().mean()
+    if (severity := case.judge("constant-input", float(same))) is None:
         return
     yield Finding(
         "constant-input",
-        "error",
+        severity,
         ("input",),
         {"examples": float(len(given)), "value": float(given.flatten()[0])},
         f"All {len(given)} examples of the batch are the same, so there is nothing to tell them apart by.",
@@ -96,10 +89,11 @@ def constant_input(case: Case) -> Iterator[Finding]:
 def labels(case: Case) -> Iterator[Finding]:
     """Yield a finding on targets that teach nothing, or are far from the scale of outputs."""
     target, loss = case.target, case.signals.loss
-    if loss is not None and not math.isfinite(loss) and _finite_output(case):
+    odd = loss is not None and not math.isfinite(loss) and _finite_output(case)
+    if (severity := case.judge("loss-not-finite", float(odd))) is not None and loss is not None:
         yield Finding(
             "labels",
-            "error",
+            severity,
             ("loss",),
             {"loss": loss},
             f"The loss is {loss} though all outputs are finite: the loss or its targets make it, not the weights.",
@@ -109,18 +103,20 @@ def labels(case: Case) -> Iterator[Finding]:
         return
     if not target.is_floating_point():
         kept = target[target != IGNORED]
-        if case.seen.classes and kept.numel() >= FEW_LABELS and bool((kept == kept.flatten()[0]).all()):
-            yield _labels("warning", {"classes_seen": 1.0}, f"All {kept.numel()} labels are {int(kept.flatten()[0])}.")
+        if case.seen.classes and kept.numel() >= FEW_LABELS:
+            share = int(torch.unique(kept, return_counts=True)[1].max()) / kept.numel()
+            if (severity := case.judge("one-label", share)) is not None:
+                words = f"All {kept.numel()} labels are {int(kept.flatten()[0])}."
+                yield _labels(severity, {"classes_seen": 1.0}, words)
     elif case.seen.loss_kind == "mse":
-        yield from _targets(target)
+        yield from _targets(case, target)
 
 
-def _targets(target: Tensor) -> Iterator[Finding]:
+def _targets(case: Case, target: Tensor) -> Iterator[Finding]:
     size, spread = float(target.double().square().mean().sqrt()), float(target.double().std(correction=0))
     if spread == 0:
-        yield _labels("warning", {"target_std": 0.0}, f"All {target.numel()} targets are {size:.3g}.")
-    elif size > FAR_TARGETS:
-        severity: Severity = "error" if size > VERY_FAR_TARGETS else "warning"
+        yield _labels("warning", {"target": size, "target_std": 0.0}, f"All {target.numel()} targets are {size:.3g}.")
+    elif (severity := case.judge("far-targets", size)) is not None:
         words = f"The targets have root mean square {size:.3g}: outputs start near 0, and gradients are as large."
         yield _labels(severity, {"target_rms": size, "target_std": spread}, words)
 
@@ -136,10 +132,11 @@ def loss_mismatch(case: Case) -> Iterator[Finding]:
     if output is None or not output.numel() or not bool(torch.isfinite(output).all()):
         return
     sums = _sums_to_one(output, case.seen.classes)
-    if case.seen.loss_kind == "cross-entropy" and (sums or last in ("Sigmoid", "ReLU", "Tanh")):
+    twice = case.seen.loss_kind == "cross-entropy" and (sums or last in ("Sigmoid", "ReLU", "Tanh"))
+    if (severity := case.judge("softmax-twice", float(twice))) is not None:
         name = "softmax" if sums else (last or "").lower()
         yield _mismatch(
-            "warning",
+            severity,
             {"output_smallest": float(output.min()), "output_largest": float(output.max())},
             f"The output passes {name} before a cross-entropy that takes its own softmax: the network cannot become certain.",
             f"Give the loss the numbers before {name}",
@@ -159,9 +156,9 @@ def _unreachable(case: Case, output: Tensor, last: str | None) -> Iterator[Findi
         last or "", (-math.inf, math.inf)
     )
     outside = float(((target < low) | (target > high)).double().mean())
-    if outside > OUTSIDE:
+    if (severity := case.judge("out-of-reach", outside)) is not None:
         yield _mismatch(
-            "error",
+            severity,
             {
                 "targets_out_of_reach": outside,
                 "target_smallest": float(target.min()),

@@ -6,7 +6,7 @@ layers or in 300, but a slow polynomial decay, as ReLU or tanh networks at the e
 arrives at the output layer is the end of the way also in residual networks, whose branches may be as small as they like.
 A layer before a normalisation may have any scale, since that is divided out: it is taken both as it is and with its scale
 divided out, and what speaks less for a fault counts.
-The bounds come from training: see docs/findings.md.
+The bounds stand in bounds.py; they come from training: see docs/findings.md.
 """
 
 import math
@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterator
 
 from firstlight.diagnose.case import Case, is_norm, layer_name, rms, signal
 from firstlight.diagnose.cause import layers, scale, why
-from firstlight.diagnose.finding import Finding, Severity
+from firstlight.diagnose.finding import Finding
 from firstlight.signal.table import SignalRow
 
-LOST, FADING = 1e-3, 1e-2  # of the signal or gradient that is left over the depth: error, warning
-BLOWN, GROWING = 100.0, 30.0  # times as large over the depth: error, warning
-STEADY = 0.98  # a factor a layer nearer 1 than this is no fault of scale
 STEEP = 0.3  # a factor a layer below which the way from the inputs to the first layer counts too
 NONE = 1e-6  # of a layer's output: rounding
-ALIKE = 1e-3  # of the difference between examples
+LOST, BLOWN = 1e-3, 100.0  # of the first layers' value: layers past this are named
 PRESCRIBE = "Apply the prescription: `diag.prescribe().apply(model)`, or recipe 'edge-of-chaos'."
 ARRIVING = "arriving"  # the row of what arrives at the output layer
 GIVEN = "input"  # the row of what the model is given
@@ -36,17 +33,19 @@ def vanishing_signal(case: Case) -> Iterator[Finding]:
     """Yield a finding when what tells examples apart shrinks from the first layers to the output layer."""
     points = _points(case, signal, min)
     if points and _same_for_all(points):
+        case.judge("vanishing-signal", 0.0, len(points) - 1)
         yield _nothing(points)
         return
     ratio = _ratio(points)
     if ratio is None:
         return
-    severity = _shrinks(ratio, points)
+    severity = case.judge("vanishing-signal", ratio, len(points) - 1)
     if severity != "error" and (given := _given(case)) is not None:
         longer = [given, *points]
         steep = _ratio(longer)
-        if steep is not None and _factor(steep, longer) < STEEP and (found := _shrinks(steep, longer)) is not None:
-            points, ratio, severity = longer, steep, found
+        lost = steep if steep is not None and _factor(steep, longer) < STEEP else 1.0
+        if (found := case.judge("lost-inputs", lost)) is not None:
+            points, ratio, severity = longer, lost, found
     if severity is None:
         return
     where = _beyond(points, _head(points), LOST)
@@ -83,7 +82,7 @@ def exploding_signal(case: Case) -> Iterator[Finding]:
     """Yield a finding when the signal grows from the first layers to the output layer."""
     points = _points(case, rms, max)
     ratio = _ratio(points)
-    if ratio is None or (severity := _grows(ratio, points)) is None:
+    if ratio is None or (severity := case.judge("exploding-signal", ratio, len(points) - 1)) is None:
         return
     factor = _factor(ratio, points)
     numbers = {"signal_last_over_first": ratio, "factor_per_layer": factor, "layers": float(len(points))}
@@ -99,7 +98,7 @@ def vanishing_gradient(case: Case) -> Iterator[Finding]:
     """Yield a finding when the first layers get a small part of the gradient at the output layer."""
     points = _gradients(case, max)[::-1]
     ratio = _way_back(points)
-    if ratio is None or (severity := _shrinks(ratio, points)) is None:
+    if ratio is None or (severity := case.judge("vanishing-gradient", ratio, len(points) - 1)) is None:
         return
     factor = _factor(ratio, points)
     numbers = {"gradient_first_over_last": ratio, "factor_per_layer": factor, "layers": float(len(points))}
@@ -117,7 +116,7 @@ def exploding_gradient(case: Case) -> Iterator[Finding]:
     """Yield a finding when the first layers get a gradient many times that at the output layer."""
     points = _gradients(case, min)[::-1]
     ratio = _way_back(points)
-    if ratio is None or (severity := _grows(ratio, points)) is None:
+    if ratio is None or (severity := case.judge("exploding-gradient", ratio, len(points) - 1)) is None:
         return
     factor = _factor(ratio, points)
     numbers = {"gradient_first_over_last": ratio, "factor_per_layer": factor, "layers": float(len(points))}
@@ -135,12 +134,12 @@ def rank_collapse(case: Case) -> Iterator[Finding]:
     if given is None or given >= 1:
         return
     points = _finite(_hidden(case, norms=True), lambda row: _difference(row, given))
-    if len(points) < 2 or (left := _tail(points)) >= ALIKE:
+    if len(points) < 2 or (severity := case.judge("rank-collapse", left := _tail(points), len(points) - 1)) is None:
         return
     yield Finding(
         "rank-collapse",
-        "warning",
-        _beyond(points, 1.0, ALIKE),
+        severity,
+        _beyond(points, 1.0, LOST),
         {"similarity_last": 1 - left * (1 - given), "similarity_input": given, "difference_left": left},
         f"Different examples become the same vector up to {left:.1e} of their difference, so the output cannot depend "
         "on the input.",
@@ -226,18 +225,6 @@ def _tail(points: list[Point]) -> float:
     if points[-1][0].layer == ARRIVING:
         return points[-1][1]
     return max(value for _, value in points[-max(1, len(points) // 4) :])
-
-
-def _shrinks(ratio: float, points: list[Point]) -> Severity | None:
-    if ratio >= FADING or _factor(ratio, points) >= STEADY:
-        return None
-    return "error" if ratio < LOST else "warning"
-
-
-def _grows(ratio: float, points: list[Point]) -> Severity | None:
-    if ratio <= GROWING or _factor(ratio, points) <= 1 / STEADY:
-        return None
-    return "error" if ratio > BLOWN else "warning"
 
 
 def _factor(ratio: float, points: list[Point]) -> float:

@@ -16,12 +16,13 @@ from firstlight.diagnose.steps import check_optimizer
 from firstlight.diagnose.width import WIDTHS, check_widths, width_scaling
 from firstlight.plan import Plan
 from firstlight.signal.objective import Loss
-from firstlight.signal.table import Signals
+from firstlight.signal.table import Signals, strict
 
 Rule = Callable[[Case], Iterator[Finding]]
 RULES: tuple[Rule, ...] = (
     values.non_finite,
     units.exchangeable_units,
+    units.copied_layers,
     depth.vanishing_signal,
     depth.exploding_signal,
     depth.vanishing_gradient,
@@ -52,12 +53,17 @@ _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 @dataclass
 class Diagnosis:
-    """What one pass over a model showed. candidates: what the last prescription was chosen from, best first."""
+    """What one pass over a model showed.
+
+    candidates: what the last prescription was chosen from, best first. statistics: the number that each rule read, by its
+    name in `firstlight.diagnose.BOUNDS`, also where it found nothing: how near a start is to a bound.
+    """
 
     findings: tuple[Finding, ...]
     signals: Signals
     question: Question
     candidates: tuple[Candidate, ...] = field(default=())
+    statistics: dict[str, float] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
@@ -76,15 +82,19 @@ class Diagnosis:
 
         Returns:
             A plan; nothing is applied to the model.
+
+        Raises:
+            MeasureError: if the model is under fully_shard, which forbids copies.
         """
-        chosen, self.candidates = prescribe(self.question, self.findings, self.signals, _findings, seed)
+        chosen, self.candidates = prescribe(self.question, self.findings, self.signals, examine, seed)
         return chosen
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data for `json.dumps`: healthy, findings, signals."""
+        """Return plain data for `json.dumps`: healthy, findings, statistics, signals."""
         return {
             "healthy": self.healthy,
             "findings": [finding.to_json() for finding in self.findings],
+            "statistics": strict(self.statistics),
             "signals": self.signals.to_json(),
         }
 
@@ -131,16 +141,17 @@ def diagnose(
     """
     question = Question(model, batch, target, loss, check_optimizer(optimizer), layers)
     wide = check_widths(builder, widths)
-    findings, signals = _findings(model, question)
+    case, findings = examine(model, question)
     if builder is not None:
-        findings = _in_order((*findings, *width_scaling(question, builder, wide)))
-    return Diagnosis(findings, signals, question)
+        findings = _in_order((*findings, *width_scaling(question, builder, wide, case.statistics)))
+    return Diagnosis(findings, case.signals, question, statistics=case.statistics)
 
 
-def _findings(model: nn.Module, question: Question) -> tuple[tuple[Finding, ...], Signals]:
+def examine(model: nn.Module, question: Question) -> tuple[Case, tuple[Finding, ...]]:
+    """Return the case of a model, or of a copy of it with other values, and what the rules find."""
     case = question.ask(model)
     found = [finding for rule in RULES for finding in rule(case)]
-    return _in_order(found), case.signals
+    return case, _in_order(found)
 
 
 def _in_order(found: Iterable[Finding]) -> tuple[Finding, ...]:

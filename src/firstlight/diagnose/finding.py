@@ -13,6 +13,7 @@ KINDS = (
     "vanishing-gradient",
     "exploding-gradient",
     "exchangeable-units",
+    "copied-layers",
     "dead-units",
     "saturation",
     "non-finite",

@@ -5,28 +5,28 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from firstlight.diagnose.bounds import BOUNDS
 from firstlight.diagnose.case import Case, layer_name, rms
 from firstlight.diagnose.cause import layers
 from firstlight.diagnose.finding import Finding
 
-SHARP, VERY_SHARP = 0.3, 0.05  # entropy of attention as a share of its largest: warning, error
-MOST = 0.5  # share of the attentions that are so
+SHARP = BOUNDS["attention-saturation"].warning or 0.0
 SIGMOID_FLAT, TANH_FLAT = 4.36, 2.18  # |z| beyond which the slope is below 5 % of its largest
-MUCH_FLAT = 0.3  # of the gates' values
+MUCH_FLAT = BOUNDS["gate-saturation"].warning or 1.0
 REMEDY = "Scale the weights: `diag.prescribe().apply(model)`."
 
 
 def attention_saturation(case: Case) -> Iterator[Finding]:
     """Yield a finding when softmax over keys picks one key from the start, so that no gradient reaches queries and keys."""
     seen = case.probed.attention
-    sharp = [found for found in seen if found.entropy < SHARP]
-    if not sharp or len(sharp) < MOST * len(seen):
+    order = sorted(seen, key=lambda found: found.entropy)
+    if not order or (severity := case.judge("attention-saturation", order[(len(order) - 1) // 2].entropy)) is None:
         return
-    middle = sorted(sharp, key=lambda found: found.entropy)[len(sharp) // 2]
-    entropies = sorted(found.entropy for found in seen)
+    sharp = [found for found in seen if found.entropy < SHARP]
+    middle = order[(len(sharp) - 1) // 2]
     yield Finding(
         "attention-saturation",
-        "error" if entropies[len(seen) // 2] < VERY_SHARP else "warning",
+        severity,
         tuple(dict.fromkeys(found.layer or "model" for found in sharp)),
         {
             "entropy_share": middle.entropy,
@@ -51,14 +51,14 @@ def gate_saturation(case: Case) -> Iterator[Finding]:
         if isinstance(module, nn.LSTM | nn.GRU | nn.RNN):
             given = rms(rows[place - 1]) if place else rms(case.signals.input) if case.signals.input else None
             shares[row.layer] = _flat_share(module, given or 1.0, rms(row) or 0.0)
-    bad = {layer: share for layer, share in shares.items() if share >= MUCH_FLAT}
-    if bad:
-        worst = max(bad.values())
+    worst = max(shares.values(), default=None)
+    if worst is not None and (severity := case.judge("gate-saturation", worst)) is not None:
+        bad = {layer: share for layer, share in shares.items() if share >= MUCH_FLAT}
         yield Finding(
             "saturation",
-            "warning",
+            severity,
             tuple(bad),
-            {"largest_share_saturated": worst, "layers": float(len(bad))},
+            {"largest_share_of_gates": worst, "layers": float(len(bad))},
             f"In {layers(len(bad))} about {worst:.0%} of the gates' inputs lie where sigmoid and tanh are flat (slope below 5 "
             "% of its largest): the weights or biases of the gates are too large.",
             REMEDY,

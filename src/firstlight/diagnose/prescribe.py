@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from firstlight.diagnose.case import Case
 from firstlight.diagnose.finding import Finding
 from firstlight.diagnose.question import Question
-from firstlight.errors import FirstlightError
+from firstlight.errors import FirstlightError, MeasureError
 from firstlight.plan import Plan, plan
 from firstlight.signal.table import SignalRow, Signals
+from firstlight.signal.wrapped import is_fully_sharded
 
 CANDIDATES = ("auto", "edge-of-chaos", "orthogonal", "he", "xavier", "lecun", "torch-default")
 KEEP = "keep"  # the name of the plan that keeps everything
@@ -29,7 +31,7 @@ class Candidate:
     refused: str | None = None
 
 
-Examine = Callable[[nn.Module, Question], tuple[tuple[Finding, ...], Signals]]
+Examine = Callable[[nn.Module, Question], tuple[Case, tuple[Finding, ...]]]
 
 
 def prescribe(
@@ -38,7 +40,15 @@ def prescribe(
     """Return the best candidate's plan and all candidates, best first; to keep everything is one of them.
 
     The start as it is, whose findings and signals are given, is kept unless a candidate has fewer or milder findings.
+
+    Raises:
+        MeasureError: if the model is under fully_shard.
     """
+    if is_fully_sharded(question.model):
+        raise MeasureError(
+            "prescribe() tries recipes on copies of the model, and fully_shard forbids copies. Diagnose and prescribe before "
+            "fully_shard; the plan can then be applied to the sharded model, plan.apply(model). No parameter was changed."
+        )
     kept = Plan(KEEP, _plan(question, CANDIDATES[0], keep="*").rows if _has_tensors(question.model) else ())
     if not found or not kept.rows:
         return kept, ()
@@ -47,13 +57,13 @@ def prescribe(
     for recipe in CANDIDATES:
         try:
             made = _plan(question, recipe)
-            findings, signals = examine(made.apply(copy.deepcopy(question.model), seed), question)
+            case, findings = examine(made.apply(copy.deepcopy(question.model), seed), question)
         except FirstlightError as error:
             tried.append((Candidate(recipe, math.inf, (), str(error)), None))
             continue
         kinds = tuple(finding.kind for finding in findings)
         mended = _penalty(findings) < _penalty(found)
-        tried.append((Candidate(recipe, score(findings, signals), kinds), made if mended else None))
+        tried.append((Candidate(recipe, score(findings, case.signals), kinds), made if mended else None))
     tried.sort(key=lambda pair: pair[0].score)
     best = next((made for _, made in tried if made is not None), kept)
     order = sorted([as_it_is, *(candidate for candidate, _ in tried)], key=lambda candidate: candidate.score)

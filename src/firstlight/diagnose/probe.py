@@ -141,7 +141,7 @@ def _hooks(probed: Probed, name: str, module: nn.Module, *, weighted: bool) -> l
 
 
 def _sample(x: Tensor) -> Tensor:
-    flat = x[:64].flatten(1) if x.ndim > 1 else x[None]
+    flat = x[:64].flatten(1) if x.ndim > 1 else x.reshape(1, -1)
     return flat[:, : FEATURES * max(1, flat.shape[1] // FEATURES) : max(1, flat.shape[1] // FEATURES)].double().cpu()
 
 

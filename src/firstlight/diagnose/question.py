@@ -11,11 +11,11 @@ from torch import nn
 from firstlight.diagnose.case import Case
 from firstlight.diagnose.probe import probing
 from firstlight.diagnose.steps import Given
-from firstlight.errors import MeasureError, PlanError
+from firstlight.errors import MeasureError, OptionError, PlanError
 from firstlight.model.roles import read
 from firstlight.model.tensors import TensorInfo
 from firstlight.signal.call import check_model
-from firstlight.signal.measure import Pass, observe
+from firstlight.signal.measure import Gradients, Pass, descent, observe
 from firstlight.signal.objective import Loss
 from firstlight.signal.wrapped import bare
 
@@ -40,6 +40,7 @@ class Question:
         """Return the case of this model, or of a copy of it with other values."""
         model = bare(model)
         check_model(model)
+        _check_gradients(self.optimizer, bare(self.model))
         with probing(model) as probed:
             try:
                 seen = self.again(model)
@@ -52,7 +53,7 @@ class Question:
         return Case(
             model,
             seen,
-            self.again,
+            self.plain,
             self.pass_through,
             self.infos(model),
             probed,
@@ -65,6 +66,10 @@ class Question:
     def again(self, model: nn.Module) -> Pass:
         """Pass the batch through a model."""
         return self.pass_through(model, self.batch)
+
+    def plain(self, model: nn.Module) -> tuple[float | None, Gradients]:
+        """Return loss and gradients of the batch in a model, and look at nothing else."""
+        return descent(model, self.batch, target=self.target, loss=self.loss)
 
     def pass_through(self, model: nn.Module, batch: Any) -> Pass:
         """Pass a batch of the same shapes through a model."""
@@ -90,3 +95,19 @@ class Question:
                 return read(model, run=False)
         self.unread = next((str(w.message) for w in told if "cannot be followed" in str(w.message)), None)
         return found
+
+
+def _check_gradients(optimizer: Given, model: nn.Module) -> None:
+    """Raise MeasureError where torch makes no gradients, OptionError for an optimizer of other parameters."""
+    if torch.is_inference_mode_enabled():
+        raise MeasureError(
+            "torch.inference_mode() is on, in which there are no gradients. Call it outside of that block. Nothing was run."
+        )
+    if isinstance(optimizer, torch.optim.Optimizer):
+        owned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        if not owned & {id(parameter) for parameter in model.parameters()}:
+            count = sum(1 for _ in model.parameters())
+            raise OptionError(
+                f"the optimizer ({type(optimizer).__name__}) owns none of the {count} parameters of the model. Give the one "
+                "that was made with model.parameters(). Nothing was run."
+            )

@@ -8,27 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from firstlight.diagnose.bounds import BOUNDS
 from firstlight.diagnose.case import Case, is_norm, rms
 from firstlight.diagnose.finding import Finding
+from firstlight.diagnose.moved import first_moved
 from firstlight.diagnose.probe import probing
 
 NUDGE = 1e-4  # of the input's rms
-CHAOS, MUCH_CHAOS = 30.0, 100.0  # times as far apart, relative to their size, over the depth: warning, error
-ALIKE = 1e-3  # of the difference between tokens
+ALIKE = BOUNDS["token-collapse"].warning or 0.0
 BRANCHES = 4  # from which branches add up
-STRONG, VERY_STRONG = 10.0, 100.0  # growth of the residual stream: warning, error
 PRESCRIBE = "Apply the prescription: `diag.prescribe().apply(model)`"
 
 
 def chaos(case: Case) -> Iterator[Finding]:
     """Yield a finding when inputs that differ a little arrive at the output layer far apart."""
-    grown = _growth(case)
-    if grown is None or grown <= CHAOS:
+    grown, depth = _growth(case), max(1, len(case.hidden_weights))
+    if grown is None or (severity := case.judge("chaos", grown, depth)) is None:
         return
-    depth = max(1, len(case.hidden_weights))
     yield Finding(
         "chaos",
-        "error" if grown > MUCH_CHAOS else "warning",
+        severity,
         tuple(dict.fromkeys(row.layer for row in case.hidden_weights)) or ("model",),
         {"difference_grows": grown, "factor_per_layer": grown ** (1 / depth), "layers": float(depth)},
         f"A small change of the inputs is {grown:.2g} times as large, relative to the signal, when it arrives at the output "
@@ -65,7 +64,7 @@ def _nudged(case: Case) -> Iterator[Any]:
     embeddings = [m for m in case.model.modules() if isinstance(m, nn.Embedding)]
     handles = [] if _has_floats(case.batch) else [m.register_forward_hook(hook) for m in embeddings]
     try:
-        yield _first_moved(case.batch, moved)
+        yield first_moved(case.batch, moved)
     finally:
         for handle in handles:
             handle.remove()
@@ -77,18 +76,6 @@ def _has_floats(batch: Any) -> bool:
     return isinstance(first, Tensor) and first.is_floating_point()
 
 
-def _first_moved(batch: Any, moved: Any) -> Any:
-    """Return the batch with its first tensor moved, if that is floating."""
-    if isinstance(batch, Tensor):
-        return moved(batch) if batch.is_floating_point() and batch.layout == torch.strided else batch
-    if isinstance(batch, Mapping):
-        first = next(iter(batch), None)
-        return {key: _first_moved(item, moved) if key == first else item for key, item in batch.items()}
-    if type(batch) in (tuple, list) and batch:
-        return type(batch)([_first_moved(batch[0], moved), *batch[1:]])
-    return batch
-
-
 def token_collapse(case: Case) -> Iterator[Finding]:
     """Yield a finding when the tokens of an example become one vector on their way through the layers."""
     seen = case.probed.tokens
@@ -96,12 +83,12 @@ def token_collapse(case: Case) -> Iterator[Finding]:
         return
     layer, last = seen[-1]
     left = max(0.0, (1 - last) / (1 - first))
-    if left >= ALIKE:
+    if (severity := case.judge("token-collapse", left)) is None:
         return
     where = tuple(dict.fromkeys(name for name, likeness in seen if (1 - likeness) / (1 - first) < ALIKE))
     yield Finding(
         "rank-collapse",
-        "warning",
+        severity,
         where or (layer,),
         {"token_similarity_first": first, "token_similarity_last": last, "difference_left": left},
         f"The tokens of an example become the same vector up to {left:.1e} of their difference: attention averages them layer "
@@ -117,12 +104,14 @@ def strong_branches(case: Case) -> Iterator[Finding]:
     if count < BRANCHES or arriving is None or not rows or any(is_norm(row) for row in case.signals):
         return
     first, last = rms(rows[0]), rms(arriving)
-    if not first or last is None or not math.isfinite(last) or last <= STRONG * first:
+    if not first or last is None or not math.isfinite(last):
+        return
+    if (severity := case.judge("strong-branches", last / first)) is None:
         return
     each = (last / first) ** (1 / count)
     yield Finding(
         "strong-branches",
-        "error" if last > VERY_STRONG * first else "warning",
+        severity,
         tuple(info.owner for info in case.infos if info.branch is not None and info.branch.ends),
         {"stream_grows": last / first, "factor_per_branch": each, "branches": float(count)},
         f"{count} residual branches, each as strong as the stream, make it {last / first:.2g} times as large: a factor of "

@@ -11,9 +11,11 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from firstlight.diagnose.bounds import BOUNDS
 from firstlight.diagnose.case import Case
 from firstlight.diagnose.finding import Finding
 from firstlight.errors import OptionError, did_you_mean
+from firstlight.signal.wrapped import apart, cut_as, whole
 
 Optimizer = torch.optim.Optimizer
 Given = Optimizer | tuple[str, float] | None
@@ -24,10 +26,8 @@ NAMES: dict[str, type[Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
 }
-STEPS = 6
-LARGE, VERY_LARGE = 0.3, 3.0  # of a weight's norm in one step: warning, error
-SMALL = 1e-4
-ROSE = 2.0  # times the first loss after the steps
+STEPS = 20
+LARGE, SMALL = BOUNDS["large-update"].warning or math.inf, BOUNDS["small-update"].warning or 0.0
 SMALLER = (1e-2, 1e-4)  # of the learning rate, with which it must fall for the rate to be the cause
 NO_CURE = "initialisation cannot cure it"
 
@@ -53,59 +53,100 @@ def check_optimizer(given: Given) -> Given:
 
 
 def learning_rate(case: Case) -> Iterator[Finding]:
-    """Yield findings on the given optimizer: the size of its first step, and a loss that its learning rate drives up."""
+    """Yield findings on the given optimizer: the size of its first step, and a loss that its learning rate drives up.
+
+    A loss that rises and does not come down to where it began is an error, one that comes down a warning. It is the rate's
+    fault when a hundredth of it, or a ten thousandth, makes the loss fall.
+    """
     if case.optimizer is None or case.signals.loss is None or not math.isfinite(case.signals.loss):
         return
     ratios, losses = _train(case, 1.0)
     if not ratios:
         return
     middle, lr = median(ratios.values()), _rate(case.optimizer)
-    fitting = next((s for s in SMALLER if _fell(_train(case, s)[1])), None) if _rose(losses) else None
-    if fitting is not None:
-        yield Finding(
-            "learning-rate",
-            "error",
-            ("optimizer",),
-            {"lr": lr, "first_loss": losses[0], "loss_after": losses[-1], "steps": float(len(losses) - 1)},
-            f"With lr {lr:g} the loss of this very batch goes from {losses[0]:.3g} to {losses[-1]:.3g} in {len(losses) - 1} "
-            f"steps; with lr {lr * fitting:.1g} it falls. The learning rate is too high.",
-            f"Lower the learning rate, or warm it up; {NO_CURE}.",
-        )
-    if middle > LARGE or middle < SMALL:
-        word = "large" if middle > LARGE else "small"
+    others = tuple(dict.fromkeys(BOUNDS[rule].kind for rule in case.errors))
+    yield from _driven_up(case, losses, lr, others)
+    large, small = case.judge("large-update", middle), case.judge("small-update", middle or None)  # 0: no gradient
+    if (severity := large or small) is not None:
+        word = "large" if large else "small"
         yield Finding(
             "update-ratio",
-            "error" if middle > VERY_LARGE else "warning",
-            tuple(name for name, ratio in ratios.items() if (ratio > LARGE if middle > LARGE else ratio < SMALL)),
-            {"update_over_weight": middle, "lr": lr, "layers": float(len(ratios))},
+            "warning" if others else severity,
+            tuple(name for name, ratio in ratios.items() if (ratio >= LARGE if large else ratio < SMALL)),
+            {"update_over_weight": middle, "lr": lr, "layers": float(len(ratios))} | _counted(others),
             f"The first step moves the middle weight by {middle:.1g} of its norm; between {SMALL:g} and {LARGE:g} is usual. "
             f"For these weights lr {lr:g} is too {word}.",
-            f"{'Lower' if word == 'large' else 'Raise'} the learning rate, or give weights of another scale if other findings "
-            f"say that theirs is wrong; if they do not, {NO_CURE}.",
+            _first(others, f"{'Lower' if large else 'Raise'} the learning rate; {NO_CURE}."),
         )
+
+
+def _first(others: tuple[str, ...], remedy: str) -> str:
+    """Return what to do first: a step is small where the gradient vanishes, and large where weights or data are too large."""
+    return f"Mend {', '.join(others)} first and diagnose again: the learning rate may suit then." if others else remedy
+
+
+def _counted(others: tuple[str, ...]) -> dict[str, float]:
+    return {"other_errors": float(len(others))} if others else {}
+
+
+def _driven_up(case: Case, losses: list[float], lr: float, others: tuple[str, ...]) -> Iterator[Finding]:
+    """Yield a finding where the loss of the batch rises, and falls with a smaller learning rate.
+
+    Beside other errors it is a warning: faults of weights, inputs or targets make a usual learning rate too high.
+    """
+    numbers = [math.inf if math.isnan(loss) else loss / losses[0] for loss in losses] if losses[0] > 0 else [1.0]
+    rule = "learning-rate" if numbers[-1] >= 1 else "loss-peak"
+    rates = SMALLER if BOUNDS[rule].severity(max(numbers)) is not None else ()
+    fitting = next((share for share in rates if _fell(_train(case, share)[1])), None)
+    severity = case.judge(rule, 1.0 if rates and fitting is None else max(numbers))
+    if severity is None or fitting is None:
+        return
+    steps, peak = len(losses) - 1, losses[numbers.index(max(numbers))]
+    words = f"to {peak:.3g} in" if rule == "learning-rate" else f"up to {peak:.3g}, before it falls, in"
+    yield Finding(
+        "learning-rate",
+        "warning" if others else severity,
+        ("optimizer",),
+        {"lr": lr, "first_loss": losses[0], "largest_loss": peak, "loss_after": losses[-1], "steps": float(steps)}
+        | _counted(others),
+        f"With lr {lr:g} the loss of this very batch goes from {losses[0]:.3g} {words} {steps} steps; with lr "
+        f"{lr * fitting:.1g} it falls. The learning rate is too high.",
+        _first(others, f"Lower the learning rate, or warm it up; {NO_CURE}."),
+    )
 
 
 def _train(case: Case, share: float) -> tuple[dict[str, float], list[float]]:
     """Return the relative size of the first step by weight, and the losses before each step and after the last."""
-    model = copy.deepcopy(case.model)
+    with apart(case.model) as model:
+        kept = {name: parameter.grad for name, parameter in model.named_parameters()}
+        try:
+            return _steps(case, model, share)
+        finally:
+            for name, parameter in model.named_parameters():
+                parameter.grad = kept[name]
+
+
+def _steps(case: Case, model: nn.Module, share: float) -> tuple[dict[str, float], list[float]]:
     update = _optimizer(case, model)
     for group in update.param_groups:
         group["lr"] = group["lr"] * share
     ratios: dict[str, float] = {}
     losses: list[float] = []
-    seen = case.seen
+    loss, gradients = case.signals.loss, case.seen.gradients
     for _ in range(STEPS):
-        losses.append(seen.signals.loss if seen.signals.loss is not None else math.nan)
+        losses.append(math.nan if loss is None else loss)
         before = {} if ratios else _weights(case, model)
         for name, parameter in model.named_parameters():
-            gradient = seen.gradients.get(name)
-            parameter.grad = None if gradient is None else gradient.detach().clone()
+            gradient = gradients.get(name)
+            parameter.grad = None if gradient is None else cut_as(gradient.detach().clone(), parameter)
         update.step()
         ratios = ratios or _ratios(before, model, _momentum(update))
-        if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+        if not all(bool(torch.isfinite(whole(p.detach())).all()) for p in model.parameters()):
             return ratios, [*losses, math.inf]
-        seen = case.again(model)
-    return ratios, [*losses, seen.signals.loss if seen.signals.loss is not None else math.nan]
+        loss, gradients = case.plain(model)
+        if loss is not None and not math.isfinite(loss):
+            break
+    return ratios, [*losses, math.nan if loss is None else loss]
 
 
 def _optimizer(case: Case, model: nn.Module) -> Optimizer:
@@ -129,7 +170,7 @@ def _momentum(update: Optimizer) -> float:
 def _weights(case: Case, model: nn.Module) -> dict[str, Tensor]:
     roles = {info.name: info.role for info in case.infos}
     return {
-        name: p.detach().clone()
+        name: whole(p.detach()).clone()
         for name, p in model.named_parameters()
         if p.requires_grad and roles.get(name) in ("weight", "output-weight", "recurrent-weight")
     }
@@ -139,7 +180,7 @@ def _ratios(before: dict[str, Tensor], model: nn.Module, momentum: float) -> dic
     now = dict(model.named_parameters())
     norms = {name: float(weight.double().norm()) for name, weight in before.items()}
     return {
-        name: momentum * float((now[name].detach() - weight).double().norm()) / norms[name]
+        name: momentum * float((whole(now[name].detach()) - weight).double().norm()) / norms[name]
         for name, weight in before.items()
         if norms[name] > 0
     }
@@ -149,10 +190,6 @@ def _rate(given: Given) -> float:
     if isinstance(given, Optimizer):
         return float(max(group["lr"] for group in given.param_groups))
     return given[1] if given else math.nan
-
-
-def _rose(losses: list[float]) -> bool:
-    return not math.isfinite(losses[-1]) or losses[-1] > ROSE * losses[0]
 
 
 def _fell(losses: list[float]) -> bool:

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from firstlight.diagnose.bounds import BOUNDS
 from firstlight.diagnose.case import Case, rms
 from firstlight.diagnose.cause import layers
 from firstlight.diagnose.finding import Finding
 from firstlight.model.tensors import TensorInfo
 from firstlight.signal.statistics import twins
 
-COPIES, SOME_COPIES = 0.5, 0.1  # share of a layer's units that are copies: error, warning
-DEAD, MANY_DEAD = 0.9, 0.7  # share of a layer's units that are off for the whole batch: error, warning
-FLAT, MUCH_FLAT = 0.8, 0.5  # share of an activation's outputs on the flat parts: error, warning
-
+SOME_COPIES, MANY_DEAD, MUCH_FLAT = (
+    BOUNDS[rule].warning or 1.0 for rule in ("exchangeable-units", "dead-units", "saturation")
+)
 _WEIGHTS = ("weight", "recurrent-weight", "output-weight")
 _RECTIFIERS = ("ReLU", "ReLU6", "Threshold", "Hardswish", "Hardsigmoid", "Hardtanh")
 
@@ -33,22 +33,28 @@ def exchangeable_units(case: Case) -> Iterator[Finding]:
         if info.owner != case.output_layer and info.role in (*_WEIGHTS, "bias") and not info.is_buffer:
             groups.setdefault((info.owner, _stack(info), _units(info)), []).append(info)
     shares: dict[str, float] = {}
-    for (owner, _, _), infos in groups.items():
+    distinct: dict[str, tuple[int, int]] = {}
+    for (owner, _, units), infos in groups.items():
         share = _copies(case, infos) if any(info.role in _WEIGHTS for info in infos) else 0.0
-        if share >= SOME_COPIES:
-            shares[owner] = max(share, shares.get(owner, 0.0))
-    if not shares:
+        if share >= shares.get(owner, 0.0):
+            shares[owner] = share
+            distinct[owner] = (_different(case, infos), units) if share >= SOME_COPIES else (units, units)
+    worst = max(shares.values(), default=0.0)
+    if (severity := case.judge("exchangeable-units", worst)) is None:
         return
-    worst = max(shares.values())
+    shares = {owner: share for owner, share in shares.items() if share >= SOME_COPIES}
     constants = sum(_is_constant(case.tensors[case.weights[layer].name]) for layer in shares)
     what = "all weights of a layer are one number" if constants else "units were given the same weights"
+    layer = max(shares, key=shares.__getitem__)
+    kinds, units = distinct[layer]
     yield Finding(
         "exchangeable-units",
-        "error" if worst >= COPIES else "warning",
+        severity,
         tuple(shares),
-        {"largest_share_of_copies": worst, "layers": float(len(shares)), "constant_layers": float(constants)},
+        {"largest_share_of_copies": worst, "layers": float(len(shares)), "constant_layers": float(constants)}
+        | {"units": float(units), "different_units": float(kinds)},
         f"In {layers(len(shares))} hidden units are copies of each other: {what}. Copies get the same gradients, so they never "
-        "become different, and a layer works as if it had one unit.",
+        f"become different: '{layer}' works as if it had {kinds} of its {units} units.",
         "Give the weights random values: `diag.prescribe().apply(model)`; biases may stay zero.",
     )
 
@@ -65,6 +71,13 @@ def _copies(case: Case, infos: list[TensorInfo]) -> float:
     if bool(found.any()) and not bool(gradient.any()):
         found = twins(incoming, _gradients(case.later, infos, case), part)
     return float(found.double().mean())
+
+
+def _different(case: Case, infos: list[TensorInfo]) -> int:
+    """Return how many different units there are."""
+    incoming = torch.cat([_rows(info, case.tensors[info.name]) for info in infos], dim=1)
+    part = _parts(infos, len(incoming)).to(incoming)
+    return len(torch.unique(torch.cat([part[:, None], incoming], dim=1), dim=0))
 
 
 def _gradients(gradients: dict[str, Tensor | None], infos: list[TensorInfo], case: Case) -> Tensor:
@@ -105,17 +118,44 @@ def _is_constant(weight: Tensor) -> bool:
     return bool((weight == weight.flatten()[0]).all())
 
 
+def copied_layers(case: Case) -> Iterator[Finding]:
+    """Yield a note on layers that start with the same weights, as torch's encoders do, which copy the layer they are given.
+
+    Their gradients differ, so they part at the first step; but they are one draw, not many.
+    """
+    groups: dict[tuple[tuple[int, ...], float, float], list[str]] = {}
+    drawn = [info for info in case.infos if info.role in _WEIGHTS and len(info.shape) > 1 and not info.is_buffer]
+    for info in drawn:
+        weight = case.tensors[info.name]
+        if 2 * int((weight == 0).sum()) < weight.numel() and not _is_constant(weight):
+            key = (info.shape, float(weight.double().sum()), float(weight.flatten()[0]))
+            groups.setdefault(key, []).append(info.name)
+    alike = [name for names in groups.values() if len(names) > 1 for name in names]
+    severity = case.judge("copied-layers", len(alike) / len(drawn) if drawn else None)
+    if severity is None:
+        return
+    yield Finding(
+        "copied-layers",
+        severity,
+        tuple(alike),
+        {"tensors": float(len(alike)), "of": float(len(drawn))},
+        f"{len(alike)} of {len(drawn)} weights are equal to that of another layer, as when a layer is copied. They get "
+        "different gradients and part at the first step, but they start as one draw instead of many.",
+        "Draw each layer anew: `diag.prescribe().apply(model)`, or `firstlight.initialize(model, recipe)`.",
+    )
+
+
 def dead_units(case: Case) -> Iterator[Finding]:
     """Yield a finding for rectifiers most of whose units are off for every example."""
     rows = [(row, row.dead) for row in case.hidden if row.kind in _RECTIFIERS and row.dead is not None]
-    bad = [(row, dead) for row, dead in rows if dead >= MANY_DEAD]
-    if not bad:
+    worst = max((dead for _, dead in rows), default=None)
+    if (severity := case.judge("dead-units", worst)) is None or worst is None:
         return
-    worst = max(dead for _, dead in bad)
+    bad = [(row, dead) for row, dead in rows if dead >= MANY_DEAD]
     before = _before(case, bad[0][0].layer)
     yield Finding(
         "dead-units",
-        "error" if worst >= DEAD else "warning",
+        severity,
         tuple(row.layer for row, _ in bad),
         {"largest_share_dead": worst, "layers": float(len(bad)), **before},
         f"In {layers(len(bad))} at least {MANY_DEAD:.0%} of the units, at worst {worst:.0%}, are off for every example; they "
@@ -147,17 +187,18 @@ def _why_off(before: dict[str, float]) -> str:
 
 def saturation(case: Case) -> Iterator[Finding]:
     """Yield a finding for bounded activations that are mostly on their flat parts."""
-    bad = [(row, row.saturated) for row in case.hidden if row.saturated is not None and row.saturated >= MUCH_FLAT]
-    if not bad:
+    rows = [(row, row.saturated) for row in case.hidden if row.saturated is not None]
+    worst = max((share for _, share in rows), default=None)
+    if (severity := case.judge("saturation", worst)) is None or worst is None:
         return
-    worst = max(share for _, share in bad)
+    bad = [(row, share) for row, share in rows if share >= MUCH_FLAT]
     size = rms(case.signals.input) if case.signals.input else None
     numbers = {} if size is None else {"input_rms": size}
     before = _before(case, bad[0][0].layer)
     because = _why_flat(before, size, alone=len(bad) == 1)
     yield Finding(
         "saturation",
-        "error" if worst >= FLAT else "warning",
+        severity,
         tuple(row.layer for row, _ in bad),
         {"largest_share_saturated": worst, "layers": float(len(bad)), **before, **numbers},
         f"In {layers(len(bad))} at least {MUCH_FLAT:.0%} of the outputs, at worst {worst:.0%}, lie where the activation is "

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from firstlight.diagnose.bounds import BOUNDS
 from firstlight.diagnose.case import Case, is_finite, tensor_is_finite
 from firstlight.diagnose.finding import Finding
-
-FAR, VERY_FAR = 2.0, 10.0  # times ln C: warning, error
-FAR_SQUARES, VERY_FAR_SQUARES = 10.0, 100.0  # times the mean square of the targets: warning, error
+from firstlight.diagnose.overflow import loss_of_standardised, overflow
 
 
 def non_finite(case: Case) -> Iterator[Finding]:
@@ -22,6 +21,7 @@ def non_finite(case: Case) -> Iterator[Finding]:
         if not (tensor_is_finite(tensor) if name in parameters else _no_nan(tensor))
     )
     made = [row for row in case.signals if not is_finite(row)]
+    case.judge("non-finite", len(held) + len(made))
     if held:
         yield Finding(
             "non-finite",
@@ -33,15 +33,9 @@ def non_finite(case: Case) -> Iterator[Finding]:
             "Initialise them: `diag.prescribe().apply(model)`.",
         )
     elif made:
-        yield Finding(
-            "non-finite",
-            "error",
-            (made[0].layer,),
-            {"layers_after_it": float(len(made) - 1)},
-            f"'{made[0].layer}' ({made[0].kind}) is the first layer whose output is NaN or infinite: the signal outgrew the "
-            "dtype, or the layer divides by zero or takes the root or logarithm of a negative number.",
-            "If the signal grows before it, apply the prescription; otherwise mend that layer.",
-        )
+        why = overflow(case, made[0])
+        numbers = {"layers_after_it": float(len(made) - 1)} | why.evidence
+        yield Finding("non-finite", "error", (made[0].layer,), numbers, why.cause, why.remedy)
 
 
 def _no_nan(tensor: Tensor) -> bool:
@@ -56,17 +50,26 @@ def initial_loss(case: Case) -> Iterator[Finding]:
     if loss is None or known is None or not math.isfinite(loss):
         return
     uninformed, words = known
-    far, very_far = (FAR, VERY_FAR) if classes else (FAR_SQUARES, VERY_FAR_SQUARES)
-    if loss > far * uninformed:
-        yield Finding(
-            "initial-loss",
-            "error" if loss > very_far * uninformed else "warning",
-            (case.output_layer or "output",),
-            {"loss": loss, "uninformed_loss": uninformed} | ({"classes": float(classes)} if classes else {}),
-            f"The first loss is {loss:.3g}; {words} = {uninformed:.3g}. The outputs are too large, so training starts by "
-            f"unlearning them.{_tied(case)}",
-            "Scale the output layer down: `diag.prescribe().apply(model)`.",
-        )
+    rule = "initial-loss" if classes else "initial-squares"
+    if (severity := case.judge(rule, loss / uninformed)) is None:
+        return
+    because = f"The outputs are too large, so training starts by unlearning them.{_tied(case)}"
+    remedy = "Scale the output layer down: `diag.prescribe().apply(model)`."
+    standard = loss_of_standardised(case)
+    cured = standard is not None and BOUNDS[rule].severity(standard / uninformed) != severity
+    if cured:
+        because = f"The inputs make the outputs too large: standardised, the first loss is {standard:.3g}."
+        remedy = "Standardise the inputs to mean 0 and std 1; initialisation cannot cure it."
+    yield Finding(
+        "initial-loss",
+        severity,
+        (case.output_layer or "output",),
+        {"loss": loss, "uninformed_loss": uninformed}
+        | ({"loss_standardised": standard} if cured and standard is not None else {})
+        | ({"classes": float(classes)} if classes else {}),
+        f"The first loss is {loss:.3g}; {words} = {uninformed:.3g}. {because}",
+        remedy,
+    )
 
 
 def _uninformed(case: Case) -> tuple[float, str] | None:
@@ -97,15 +100,15 @@ def _tied(case: Case) -> str:
 
 def unused_parameter(case: Case) -> Iterator[Finding]:
     """Yield a finding for parameters that no operator on the way to the output reads."""
-    unused = _unused(case)
-    if unused and len(unused) < len(case.seen.gradients):
+    unused, count = _unused(case), len(case.seen.gradients)
+    share = len(unused) / count if 0 < len(unused) < count else 0.0
+    if (severity := case.judge("unused-parameter", share)) is not None:
         yield Finding(
             "unused-parameter",
-            "warning",
+            severity,
             unused,
-            {"parameters": float(len(unused)), "of": float(len(case.seen.gradients))},
-            f"{len(unused)} of {len(case.seen.gradients)} parameters are read by nothing that the output depends on, so they "
-            "never learn.",
+            {"parameters": float(len(unused)), "of": float(count)},
+            f"{len(unused)} of {count} parameters are read by nothing that the output depends on, so they never learn.",
             "Remove them, freeze them, or connect them; initialisation cannot cure it.",
         )
 
@@ -125,7 +128,9 @@ def no_gradient(case: Case) -> Iterator[Finding]:
     unused = _unused(case)
     unused = unused if len(unused) < len(gradients) else ()
     unreached = tuple(name for name, gradient in gradients.items() if gradient is None and name not in unused)
-    if unreached:
+    still = not any(bool(gradient.any()) for gradient in gradients.values() if gradient is not None)
+    severity = case.judge("no-gradient", 1.0 if still else len(unreached) / len(gradients))
+    if severity is not None and unreached:
         yield Finding(
             "no-gradient",
             "error" if len(unreached) == len(gradients) else "warning",
@@ -135,12 +140,12 @@ def no_gradient(case: Case) -> Iterator[Finding]:
             "do not learn: the graph is cut before them, or other inputs use them.",
             "Remove them, freeze them, or connect them; initialisation cannot cure it.",
         )
-    elif not any(bool(gradient.any()) for gradient in gradients.values() if gradient is not None):
+    elif severity is not None:
         yield Finding(
             "no-gradient",
-            "error",
+            severity,
             tuple(gradients),
-            {"parameters": float(len(gradients)), "of": float(len(gradients))},
+            {"largest_gradient": 0.0, "parameters": float(len(gradients)), "of": float(len(gradients))},
             f"The gradient of the loss is exactly 0 for all {len(gradients)} parameters, so nothing learns: the output is "
             "stuck where the loss, or an activation before it, is flat.",
             "Scale the weights for the activations: `diag.prescribe().apply(model)`.",

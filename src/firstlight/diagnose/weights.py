@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from firstlight.diagnose.case import Case
+from firstlight.diagnose.bounds import BOUNDS
+from firstlight.diagnose.case import Case, rms
 from firstlight.diagnose.finding import Finding
 from firstlight.errors import OptionError
 from firstlight.init.fans import fans
@@ -14,14 +15,17 @@ from firstlight.init.gains import gain
 from firstlight.model.tensors import TensorInfo
 
 TINY, HUGE = 1e-30, 1e15  # no draw and no constant of a network lies beyond, but memory read as numbers does
-STRAY = 1e-3  # of a tensor's numbers that lie beyond; at least two
 MANY = 256  # numbers from which a std tells which rule it was made by
 SAMPLE = 1 << 16
-COARSE = 0.4  # of the distinct numbers that rounding a smooth draw leaves
-OUTLIER = 12.0  # robust stds that no draw of a usual size reaches
-FAN_OFF, FAN_FAR_OFF = 1.5, 3.0  # between the std by the mistaken fan and by the right one: info, warning
+STRAY, COARSE, OUTLIER, FAN_OFF = (
+    BOUNDS["uninitialized-memory"].error or 0.0,
+    BOUNDS["low-precision"].warning or 0.0,
+    BOUNDS["far-tails"].warning or math.inf,
+    BOUNDS["wrong-fan"].info or math.inf,
+)
 LAYERS = 4  # hidden layers with the same gain from which it is no accident
 _NAMED = {"LeCun's": 1.0, "He's": math.sqrt(2), "tanh's": 5 / 3, "torch's default": 1 / math.sqrt(3)}
+FELT = 1 / 3  # of the logarithm of what a gain would make over the depth, from which it is felt
 _BOUNDED = (0.9, 1.8)  # gains that suit tanh: it bounds the signal by itself
 PRESCRIBE = "Initialise them: `diag.prescribe().apply(model)`."
 
@@ -30,12 +34,13 @@ def uninitialized_memory(case: Case) -> Iterator[Finding]:
     """Yield a finding for parameters whose numbers look like memory that was never written."""
     named = [name for name, _ in case.model.named_parameters()]
     shares = {name: _stray(case.tensors[name]) for name in named if case.tensors[name].is_floating_point()}
-    bad = {name: share for name, share in shares.items() if share}
-    if not bad:
+    severity = case.judge("uninitialized-memory", max(shares.values(), default=None))
+    if severity is None:
         return
+    bad = {name: share for name, share in shares.items() if share >= STRAY}
     yield Finding(
         "uninitialized-memory",
-        "error",
+        severity,
         tuple(bad),
         {"tensors": float(len(bad)), "largest_share_improbable": max(bad.values())},
         f"{len(bad)} of {len(shares)} parameters hold numbers that nobody draws (not 0, yet below {TINY:g} or above {HUGE:g}): "
@@ -45,37 +50,37 @@ def uninitialized_memory(case: Case) -> Iterator[Finding]:
 
 
 def _stray(parameter: Tensor) -> float:
-    """Return the share of numbers that are no 0, and beyond what is drawn; 0 where they are few."""
+    """Return the share of numbers that are no 0, and beyond what is drawn; 0 where it is a single one."""
     size = parameter.detach().float().abs()
     if size.numel() < 2:
         return 0.0
     low = TINY if parameter.dtype != torch.float16 else 0.0
     count = int((((size > 0) & (size < low)) | (torch.isfinite(size) & (size > HUGE))).sum())
-    return count / size.numel() if count >= max(2, STRAY * size.numel()) else 0.0
+    return count / size.numel() if count > 1 else 0.0
 
 
 def low_precision(case: Case) -> Iterator[Finding]:
     """Yield a finding for weights drawn in half precision: few distinct numbers, or some far beyond any tail."""
-    bad: dict[str, tuple[float, float]] = {}
-    for info in _drawn(case):
-        numbers = _sample(case.tensors[info.name])
-        distinct, reach = _distinct(numbers), _reach(numbers)
-        if distinct < COARSE or reach > OUTLIER:
-            bad[info.name] = (distinct, reach)
-    if not bad:
+    samples = {info.name: _sample(case.tensors[info.name]) for info in _drawn(case)}
+    seen = {name: (_distinct(numbers), _reach(numbers)) for name, numbers in samples.items()}
+    if not seen:
         return
-    distinct = min(pair[0] for pair in bad.values())
-    reach = max(pair[1] for pair in bad.values())
+    distinct, reach = min(pair[0] for pair in seen.values()), max(pair[1] for pair in seen.values())
+    severity = case.judge("low-precision", distinct)
+    severity = case.judge("far-tails", reach) or severity
+    if severity is None:
+        return
+    bad = [name for name, (few, far) in seen.items() if few < COARSE or far >= OUTLIER]
     words = (
         f"some lie {reach:.3g} robust stds from the middle, which no draw of this size reaches: an inverse distribution "
         "function in low precision puts them on its bounds"
-        if reach > OUTLIER
+        if reach >= OUTLIER
         else f"they take {distinct:.0%} of the distinct numbers that a draw rounded once has: uniform numbers of 8 bits behind "
         "them, so the tails are lost"
     )
     yield Finding(
         "low-precision",
-        "warning",
+        severity,
         tuple(bad),
         {"smallest_share_distinct": distinct, "farthest_in_stds": reach, "tensors": float(len(bad))},
         f"The weights of {len(bad)} tensors were not drawn smoothly: {words}.",
@@ -128,13 +133,13 @@ def wrong_fan(case: Case) -> Iterator[Finding]:
         if info.owner not in case.before_norm and (mistake := _fan_mistake(case, info)) is not None:
             found[info.name] = mistake
     worst = max((max(off, 1 / off) for off, _ in found.values()), default=1.0)
-    if worst < FAN_OFF:
+    if (severity := case.judge("wrong-fan", worst)) is None:
         return
     name = max(found, key=lambda key: max(found[key][0], 1 / found[key][0]))
     off, words = found[name]
     yield Finding(
         "wrong-fan",
-        "warning" if worst > FAN_FAR_OFF else "info",
+        severity,
         tuple(found),
         {"std_over_right": off, "tensors": float(len(found))},
         f"The std of '{name}' is {words}: the weights are {off:.2g} times what that rule asks for by the fan in use.",
@@ -179,8 +184,8 @@ def wrong_gain(case: Case) -> Iterator[Finding]:
         info = case.weights[layer]
         activation, param = case.activation(layer)
         named = _named(case, info)
-        if named is None or activation in (None, "linear") or row.layer in case.before_norm:
-            continue
+        if named is None or activation in (None, "linear") or row.layer in case.before_norm or info.branch is not None:
+            continue  # behind a normalisation, or beside a stream, a factor a layer does not add up
         try:
             wanted = gain(str(activation), param)
         except OptionError:
@@ -189,17 +194,27 @@ def wrong_gain(case: Case) -> Iterator[Finding]:
     for (named, activation), members in groups.items():
         off = members[0][1]
         suits = activation == "tanh" and _BOUNDED[0] <= _NAMED[named] <= _BOUNDED[1]
-        if len(members) < LAYERS or suits or named == "torch's default" or 0.85 <= off <= 1 / 0.85:
+        grown = off ** len(members)
+        fits = len(members) < LAYERS or suits or named == "torch's default" or not _seen(case, members[0][0], grown)
+        if (severity := case.judge("wrong-gain", 1.0 if fits else max(grown, 1 / grown))) is None:
             continue
         yield Finding(
             "wrong-gain",
-            "info",
+            severity,
             tuple(dict.fromkeys(layer for layer, _ in members)),
-            {"gain_over_right": off, "layers": float(len(members)), "over_the_depth": off ** len(members)},
+            {"gain_over_right": off, "layers": float(len(members)), "over_the_depth": grown},
             f"{len(members)} layers before {activation} have {named} gain {_NAMED[named]:.3g}; {activation} asks for "
-            f"{_NAMED[named] / off:.3g}. Over the depth that is a factor of {off ** len(members):.2g}.",
+            f"{_NAMED[named] / off:.3g}. Over the depth that is a factor of {grown:.2g}.",
             f"Use the gain of {activation}: `diag.prescribe().apply(model)`.",
         )
+
+
+def _seen(case: Case, layer: str, grown: float) -> bool:
+    """Whether signal or gradient go where a factor over the depth would drive them, a third of the way at least."""
+    first, last = rms(case.signals[layer]), case.signals.arriving and rms(case.signals.arriving)
+    ratios = [case.statistics.get("vanishing-gradient"), last / first if first and last else None]
+    known = [math.log(ratio) for ratio in ratios if ratio and math.isfinite(ratio)]
+    return grown != 1 and (not known or any(ratio / math.log(grown) > FELT for ratio in known))
 
 
 def _named(case: Case, info: TensorInfo) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from torch import nn
 
+from firstlight.diagnose.bounds import BOUNDS
 from firstlight.diagnose.case import rms
 from firstlight.diagnose.finding import Finding
 from firstlight.diagnose.question import Question
@@ -12,7 +13,6 @@ from firstlight.errors import FirstlightError, OptionError
 
 Builder = Callable[[int], nn.Module]
 WIDTHS = (64, 128, 256)
-SLOPE = 0.25  # of log rms over log width; a fixed std gives 0.5 a layer, one by fan_in 0
 
 
 def check_widths(builder: Builder | None, widths: Sequence[int]) -> tuple[int, ...]:
@@ -24,8 +24,10 @@ def check_widths(builder: Builder | None, widths: Sequence[int]) -> tuple[int, .
     return tuple(sorted(set(widths)))
 
 
-def width_scaling(question: Question, builder: Builder, widths: tuple[int, ...]) -> Iterator[Finding]:
-    """Yield a finding when what arrives at the output layer grows or shrinks with the width.
+def width_scaling(
+    question: Question, builder: Builder, widths: tuple[int, ...], statistics: dict[str, float]
+) -> Iterator[Finding]:
+    """Yield a finding when what arrives at the output layer grows or shrinks with the width; note the slope.
 
     Raises:
         OptionError: if the builder does not make a module that takes the batch, with the width and the reason.
@@ -35,12 +37,13 @@ def width_scaling(question: Question, builder: Builder, widths: tuple[int, ...])
         return
     logs = [math.log(size) for size in sizes if size is not None]
     slope = _slope([math.log(width) for width in widths], logs)
-    if abs(slope) <= SLOPE:
+    statistics["width-scaling"] = abs(slope)
+    if (severity := BOUNDS["width-scaling"].severity(abs(slope))) is None:
         return
     numbers = {f"rms_at_{width}": size for width, size in zip(widths, sizes, strict=True) if size is not None}
     yield Finding(
         "width-scaling",
-        "warning",
+        severity,
         ("model",),
         {"slope": slope} | numbers,
         f"What arrives at the output layer goes with width to the power {slope:.2g}: "

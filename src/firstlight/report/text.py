@@ -1,8 +1,9 @@
 """Findings as plain text: a few lines each, for terminals and for messages of failed tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from firstlight.diagnose import Finding
+from firstlight.report.words import finding_texts, texts
 
 _SHOWN = 3  # layers named in a finding
 
@@ -20,8 +21,23 @@ def finding_lines(finding: Finding) -> list[str]:
     ]
 
 
-def findings_text(findings: Sequence[Finding]) -> str:
-    """Return findings as text, in the order given.
+def _translated(finding: Finding, words: Mapping[str, str]) -> list[str]:
+    """Return the same lines in the language of the words."""
+    told = finding_texts(finding, words)
+    rest = len(finding.where) - _SHOWN
+    where = [", ".join(finding.where[:_SHOWN]), *([words["more_layers"].format(count=rest)] if rest > 0 else [])]
+    evidence = ", ".join(f"{name} = {value:.4g}" for name, value in finding.evidence.items())
+    return [
+        f"{words[f'severity_{finding.severity}']}: {told['name']} ({finding.kind})",
+        f"  {words['where']}: {' '.join(where)}",
+        f"  {words['evidence']}: {evidence}",
+        f"  {words['cause']}: {told['cause']}",
+        f"  {words['remedy']}: {told['remedy']}",
+    ]
+
+
+def findings_text(findings: Sequence[Finding], lang: str = "en") -> str:
+    """Return findings as text, in the order given, in English or Japanese.
 
     Example:
         >>> print(findings_text([Finding("saturation", "error", ("a",), {"share": 1.0}, "All flat.", "Scale it.")]))
@@ -30,4 +46,5 @@ def findings_text(findings: Sequence[Finding]) -> str:
           cause: All flat.
           remedy: Scale it.
     """
-    return "\n".join(line for finding in findings for line in finding_lines(finding))
+    words = {} if lang == "en" else texts(lang)
+    return "\n".join(line for f in findings for line in (_translated(f, words) if words else finding_lines(f)))

@@ -30,14 +30,23 @@ def finding_texts(finding: Finding, words: Mapping[str, str]) -> dict[str, str]:
     """Return name, cause and remedy of a finding.
 
     English is what the rule wrote. Another language has sentences by kind (keys name_, cause_, remedy_), filled with the
-    numbers of the evidence; a kind that has none, or whose evidence lacks a number it needs, is shown in English.
+    numbers of the evidence; cause_KIND/NUMBER is for findings whose evidence has that number. A kind that has none, or
+    whose evidence lacks a number that its sentence needs, is shown in English.
     """
-    kind = finding.kind
     try:
-        cause = words[f"cause_{kind}"].format(**finding.evidence)
+        cause = _sentence(words, "cause", finding)
     except KeyError:
-        return {"name": kind, "cause": finding.cause, "remedy": finding.remedy}
+        cause = None
+    if cause is None:
+        return {"name": finding.kind, "cause": finding.cause, "remedy": finding.remedy}
     if "steady_std" in finding.evidence:
         cause += words["cause_scale"].format(**finding.evidence)
-    remedy = words.get(f"remedy_{kind}", words["remedy_default"])
-    return {"name": words[f"name_{kind}"], "cause": cause, "remedy": remedy}
+    remedy = _sentence(words, "remedy", finding) or words["remedy_default"]
+    return {"name": words[f"name_{finding.kind}"], "cause": cause, "remedy": remedy}
+
+
+def _sentence(words: Mapping[str, str], part: str, finding: Finding) -> str | None:
+    start = f"{part}_{finding.kind}"
+    special = (f"{start}/{number}" for number in finding.evidence)
+    key = next((key for key in special if key in words), start)
+    return words[key].format(**finding.evidence) if key in words else None

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_TORCH = str(Path(torch.__file__).parent)
-_HERE = str(Path(__file__).parent)
+_HERE = Path(__file__).parent
+_NOT_THEIRS = tuple(str(folder) for folder in (Path(torch.__file__).parent, _HERE, _HERE.parent / "diagnose"))
 
 
 def describe(value: Any) -> str:
@@ -36,5 +36,5 @@ def one_line(error: BaseException) -> str:
 
 def place(error: BaseException) -> str:
     """Return ' (at file:line)' for the innermost line of the user's code that raised it, or ''."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((_TORCH, _HERE))]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_NOT_THEIRS)]
     return f" (at {frames[-1].filename}:{frames[-1].lineno})" if frames else ""

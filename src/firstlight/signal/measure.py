@@ -25,6 +25,9 @@ from firstlight.signal.wrapped import gradients as gradients_of
 _ARRIVING = -1  # the key under which the gradient of what arrives at the last layer is written
 
 
+Gradients = dict[str, Tensor | None]  # by parameter name, None where the loss does not depend on it
+
+
 @dataclass
 class Pass:
     """What one pass over a model showed.
@@ -35,7 +38,7 @@ class Pass:
 
     signals: Signals
     loss_kind: str | None = None
-    gradients: dict[str, Tensor | None] = field(default_factory=dict)
+    gradients: Gradients = field(default_factory=dict)
     classes: int | None = None
 
 
@@ -102,6 +105,20 @@ def observe(
     return Pass(signals, kind, gradients, goal.classes(output))
 
 
+def descent(model: nn.Module, batch: Any, *, target: Any = None, loss: Loss = None) -> tuple[float | None, Gradients]:
+    """Return the loss of one pass, None where there is none, and the gradients of the parameters, as `observe` does.
+
+    Nothing is watched, so it costs what a pass costs. The model is left exactly as it was.
+    """
+    model = bare(model)
+    goal = objective(loss, target)
+    with unchanged(model, list(tensors(batch))), torch.enable_grad():
+        output = forward(model, copied(batch), Watch())
+        value = goal.value(output)[1]
+        gradients = _backward(model, _probe(output) if value is None else value)
+    return None if value is None else float(value.detach()), gradients
+
+
 def _probe(output: Any) -> Tensor:
     """Return a fixed random projection of the output, a constant where it has no floating tensor."""
     seen = first_floating(getattr(output, "logits", output))
@@ -111,7 +128,7 @@ def _probe(output: Any) -> Tensor:
     return (seen * noise.to(seen)).sum()
 
 
-def _backward(model: nn.Module, value: Tensor) -> dict[str, Tensor | None]:
+def _backward(model: nn.Module, value: Tensor) -> Gradients:
     """Return the gradient of a scalar for every parameter that wants one, without touching `.grad`."""
     wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not wanted or not value.requires_grad:

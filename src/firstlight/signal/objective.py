@@ -83,8 +83,13 @@ def objective(loss: Loss, target: Any) -> Objective:
 
     Raises:
         OptionError: if there is no loss of this name, or the target it needs is missing or no tensor.
-        DataError: if the target has values that are NaN or infinite.
+        DataError: if the target has no values, or some that are NaN or infinite.
     """
+    if isinstance(target, Tensor) and target.device.type == "meta":
+        raise DataError(
+            f"the target {tuple(target.shape)} is on the meta device and has no values. Give a target with values. "
+            "Nothing was run."
+        )
     if isinstance(target, Tensor) and target.is_floating_point() and not bool(torch.isfinite(target).all()):
         bad = int((~torch.isfinite(target)).sum())
         raise DataError(

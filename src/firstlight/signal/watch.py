@@ -150,7 +150,9 @@ def watching(model: nn.Module, watch: Watch | None = None) -> Iterator[Watch]:
 
 def check_layers(model: nn.Module, layers: str | Sequence[str]) -> tuple[str, ...]:
     """Return the patterns, or raise OptionError for one that fits no layer."""
-    chosen = (layers,) if isinstance(layers, str) else tuple(layers)
+    chosen = (layers,) if isinstance(layers, str) else tuple(layers) if isinstance(layers, list | tuple) else (layers,)
+    if not all(isinstance(pattern, str) for pattern in chosen):
+        raise OptionError(f"layers={layers!r} must be a name or pattern, or a list of them. Nothing was run.")
     names = [name for name, _ in model.named_modules()]
     for pattern in chosen:
         if not any(fnmatchcase(name, pattern) for name in names):
