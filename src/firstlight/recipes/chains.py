@@ -10,8 +10,8 @@ from firstlight.recipes.choice import WEIGHTS, Context
 from firstlight.recipes.edge_of_chaos import can_pair, is_simple
 from firstlight.recipes.operating_point import OperatingPoint, operating_point
 
-# Up to this many weights one after another, in a residual branch those of the branch, what activations do to the signal does no
-# harm yet, and weights that use all units beat mirrored pairs (measured: 6 layers of ReLU on digits, loss 0.05 against 0.10).
+# Up to this many weights one after another, what activations do to the signal does no harm yet, and weights that use all units
+# beat mirrored pairs (measured: 6 layers of ReLU on digits, loss 0.05 against 0.10).
 _SHALLOW = 8
 
 # The same for convolutions: pairs leave half of few channels (measured: ReLU of 16 channels, loss 0.35 against 0.89 with 8 of
@@ -38,6 +38,7 @@ class Chains:
         self.gates = sum(is_gate(info) for info in infos)
         self.routers = [i for i in infos if i.part == "router" and i.branch is None and i.role == "weight"]
         self._experts = _experts(infos, self.routers)
+        self._normalised = any(info.role == "norm-scale" for info in infos)
         self._normed = {i.link.previous for i in infos if i.role == "norm-scale" and i.link is not None}
         self._readers: dict[str, list[TensorInfo]] = {}
         for info in infos:
@@ -96,8 +97,7 @@ class Chains:
         if not known or not readers or not is_matrix(info) or info.activation is None:
             return _LINE
         length = self.length[info.name]
-        inside = info.name in self._experts  # one after another through sums, which no link crosses
-        if length * (len(self.routers) if inside else 1) <= _SHALLOW:
+        if length * self._repeats(info) <= _SHALLOW:
             return _plain(info.activation, info.activation_param)
         if is_steep(info.activation, info.activation_param):
             return _steep(info.activation, info.activation_param, length)
@@ -107,6 +107,18 @@ class Chains:
         point = operating_point(info.activation, info.activation_param, length, paired=paired)
         wide = info.kind != "Conv" or length > _SHALLOW_CONVOLUTIONS
         return point if wide or point.style != "mirrored" else _plain(info.activation, info.activation_param)
+
+
+    def _repeats(self, info: TensorInfo) -> int:
+        """Return how many times chains like this one follow on each other through sums, which no link crosses.
+
+        Residual branches count where nothing normalises between them (measured, residual tanh and ReLU of 40 branches, medians of
+        three seeds: 0.065 and 0.038 against 0.096 and 0.057); where something does, each starts anew (gpt4-rms-relu2-tied: 2.65
+        against 2.57).
+        """
+        if info.name in self._experts:
+            return len(self.routers)
+        return info.branch.count if info.branch is not None and not self._normalised else 1
 
 
 def _experts(infos: Sequence[TensorInfo], routers: Sequence[TensorInfo]) -> dict[str, str]:
