@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from firstlight.errors import OptionError
-from firstlight.race.result import Curve, RaceRow
+from firstlight.race.row import Curve, RaceRow
 from firstlight.race.statistics import compare, holm, interval, pick, seeds_needed, sign_flip, signed_ranks, summarise
 
 

@@ -10,7 +10,7 @@ import firstlight as fl
 from firstlight.race import RATES, Schedule
 from firstlight.race.question import Run, row_of
 from firstlight.race.record import Ended, Record
-from firstlight.race.result import RaceRow
+from firstlight.race.row import RaceRow
 from firstlight.race.tune import tune, wide
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import firstlight as fl
 from firstlight.errors import FileError, OptionError
-from firstlight.race.result import Curve
+from firstlight.race.row import Curve
 from firstlight.report.race import band, race_texts, render_race, write_race
 
 

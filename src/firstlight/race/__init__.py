@@ -3,7 +3,8 @@
 from firstlight.race.contest import INITS, MODEL, race
 from firstlight.race.optimizers import OPTIMIZERS, RATES
 from firstlight.race.record import Schedule
-from firstlight.race.result import Curve, RaceResult, RaceRow
+from firstlight.race.result import RaceResult
+from firstlight.race.row import Curve, RaceRow
 from firstlight.race.tasks import TASKS, Task, task
 from firstlight.race.train import train
 

@@ -23,7 +23,7 @@ from firstlight.race.chain import chain_of
 from firstlight.race.halfway import Halfway
 from firstlight.race.optimizers import Optimizer, factor, make, set_rate
 from firstlight.race.record import Ended, Record, Schedule, due, ending
-from firstlight.race.result import Status
+from firstlight.race.row import Status
 from firstlight.race.tasks import Task
 from firstlight.race.tasks.base import logits
 from firstlight.race.train import SLICE, labelled, orders

@@ -18,7 +18,8 @@ from firstlight.race.optimizers import DECAYS, OPTIMIZERS, RATES, find
 from firstlight.race.probe import why_alone
 from firstlight.race.question import Models, Question, Run
 from firstlight.race.record import Schedule
-from firstlight.race.result import RaceResult, RaceRow, Trial
+from firstlight.race.result import RaceResult, Trial
+from firstlight.race.row import RaceRow
 from firstlight.race.runners import check_runner, run_jobs
 from firstlight.race.saved import RESULTS, TUNING, Folder
 from firstlight.race.starts import look

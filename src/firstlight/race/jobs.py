@@ -15,7 +15,7 @@ from firstlight.race.batched import train_batch
 from firstlight.race.halfway import Halfway
 from firstlight.race.question import Question, Run
 from firstlight.race.record import Ended
-from firstlight.race.result import RaceRow
+from firstlight.race.row import RaceRow
 from firstlight.race.train import train
 
 LARGEST = 64  # runs of a batch: more gain nothing, and fewer spread over more workers

@@ -14,7 +14,7 @@ from firstlight.model.generators import own_generators
 from firstlight.model.targets import load
 from firstlight.plan import Plan
 from firstlight.race.record import Ended, Schedule
-from firstlight.race.result import RaceRow
+from firstlight.race.row import RaceRow
 from firstlight.race.tasks import Split, Task
 
 _building = threading.Lock()  # models are built under seeded global generators, one at a time

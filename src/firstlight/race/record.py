@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from firstlight.race.result import Curve, Status
+from firstlight.race.row import Curve, Status
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from firstlight.errors import FileError, OptionError
 from firstlight.files import write_whole
 from firstlight.race.question import Run
-from firstlight.race.result import RaceRow
+from firstlight.race.row import RaceRow
 
 SCHEMA = 1
 QUESTION, RESULTS, TUNING, TABLE = "race.json", "results.jsonl", "tuning.jsonl", "results.parquet"

@@ -7,14 +7,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from firstlight.errors import OptionError, did_you_mean
-
-if TYPE_CHECKING:
-    from firstlight.race.result import RaceRow
+from firstlight.race.row import RaceRow
 
 Verdict = Literal["first", "second", "no difference shown"]
 
@@ -239,7 +237,7 @@ def seeds_needed(comparisons: int) -> int:
     return math.ceil(1 + math.log2(max(1, comparisons) / LEVEL))
 
 
-def _value(row: "RaceRow", metric: str) -> float:
+def _value(row: RaceRow, metric: str) -> float:
     found = getattr(row, metric)
     return METRICS[metric][1] if found is None or not math.isfinite(found) else float(found)
 

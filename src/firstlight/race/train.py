@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from firstlight.race.optimizers import factor, make, set_rate
 from firstlight.race.record import Ended, Record, Schedule, due, ending
-from firstlight.race.result import Status
+from firstlight.race.row import Status
 from firstlight.race.tasks import IGNORED, Task
 
 SLICE = 1024  # examples of the validation part that are looked at at once

@@ -14,7 +14,8 @@ import numpy as np
 
 from firstlight.race.question import Run
 from firstlight.race.record import Schedule
-from firstlight.race.result import RaceRow, Trial
+from firstlight.race.result import Trial
+from firstlight.race.row import RaceRow
 
 Contender = tuple[str, str]  # init, optimizer
 TrainAll = Callable[[list[Run], Schedule], Sequence[RaceRow]]

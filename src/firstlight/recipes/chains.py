@@ -108,7 +108,6 @@ class Chains:
         wide = info.kind != "Conv" or length > _SHALLOW_CONVOLUTIONS
         return point if wide or point.style != "mirrored" else _plain(info.activation, info.activation_param)
 
-
     def _repeats(self, info: TensorInfo) -> int:
         """Return how many times chains like this one follow on each other through sums, which no link crosses.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from firstlight.diagnose import Finding
 from firstlight.doctor import Checkup
-from firstlight.race.result import RaceRow
+from firstlight.race.row import RaceRow
 from firstlight.recipes.row import PlanRow
 from firstlight.report.words import finding_texts
 from firstlight.signal import SignalRow, Signals

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from firstlight.race.result import RaceRow
+from firstlight.race.row import RaceRow
 from firstlight.signal.plot import style
 
 if TYPE_CHECKING:

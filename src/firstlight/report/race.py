@@ -11,7 +11,8 @@ import yaml
 
 from firstlight._version import __version__
 from firstlight.files import check_writable, write_whole
-from firstlight.race.result import RaceResult, RaceRow, Start
+from firstlight.race.result import RaceResult, Start
+from firstlight.race.row import RaceRow
 from firstlight.race.statistics import Comparison, Interval, Summary
 from firstlight.report.curves import COLOURS
 from firstlight.report.page import Words, div, page_of

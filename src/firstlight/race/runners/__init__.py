@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from firstlight.errors import OptionError, did_you_mean
 from firstlight.race.jobs import Job
 from firstlight.race.question import Question, Run
-from firstlight.race.result import RaceRow
+from firstlight.race.row import RaceRow
 
 RUNNERS = ("local", "ray")
 Done = Callable[[Job, Mapping[Run, RaceRow]], None]  # a job, and those of its runs that have ended

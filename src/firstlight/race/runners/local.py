@@ -16,7 +16,7 @@ import torch
 from firstlight.race.halfway import forget
 from firstlight.race.jobs import Job, execute
 from firstlight.race.question import Question, Run
-from firstlight.race.result import RaceRow
+from firstlight.race.row import RaceRow
 
 if TYPE_CHECKING:
     from firstlight.race.runners import Done

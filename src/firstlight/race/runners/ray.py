@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from firstlight.errors import MeasureError, OptionError
 from firstlight.race.jobs import Job, execute
 from firstlight.race.question import Question
-from firstlight.race.result import RaceRow
+from firstlight.race.row import RaceRow
 
 if TYPE_CHECKING:
     from firstlight.race.runners import Done
