@@ -78,6 +78,8 @@ def _members(archive: Path) -> Iterator[tuple[str, BinaryIO]]:
                 content = tar.extractfile(member) if member.isfile() and member.size <= LARGEST else None
                 if content is not None:
                     yield str(PurePosixPath(member.name)), content  # type: ignore[misc]  # typed as IO[bytes], is one
+            while tar.fileobj is not None and tar.fileobj.read(2**20):
+                pass  # to its end, where a checksum stands: one cut off behind the last file is seen
 
 
 def _check_name(archive: Path, name: str) -> None:
