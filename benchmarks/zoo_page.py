@@ -138,7 +138,7 @@ _TAIL = """## Beyond the zoo
 What is known not to be best: rows that say 'behind' above, among them mixers, plain recurrent networks, for which LSUV and
 Xavier are ahead, and depthwise convolutions. The least loss of a small row differs by 30 % and more from seed to seed.
 
-Tried and not adopted: ends of residual branches at outputs of 0.2/√branches instead of 0. Seed 0: `residual16-pre-bn-silu` 0.049
-to 0.039, `residual40-tanh` 0.053 to 0.041, `mixer6-gelu` 0.075 to 0.074, but `vit4-pre-gelu` 0.120 to 0.154. With outputs of 1 the
-mixer, whose mean over places gives all places one gradient while ends are 0, comes to 0.050, and `residual16-pre-bn-silu` to
-0.073."""
+Tried and not adopted: ends of residual branches at outputs of 0.2/√branches instead of 0. Seed 0: `residual16-pre-bn-silu`
+0.049 to 0.039, `residual40-tanh` 0.053 to 0.041, `mixer6-gelu` 0.075 to 0.074, but `vit4-pre-gelu` 0.120 to 0.154. With outputs
+of 1 the mixer, whose mean over places gives all places one gradient while ends are 0, comes to 0.050, and
+`residual16-pre-bn-silu` to 0.073."""
