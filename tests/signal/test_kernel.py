@@ -34,6 +34,14 @@ def test_a_kernel_is_the_mean_product_of_pairs() -> None:
     assert kernel.common == pytest.approx(X.mean() ** 2)
 
 
+def test_numbers_that_are_certain_have_no_covariance() -> None:
+    """A profile over places that are told apart, the same for all units: pairs are products of means, where they differ too."""
+    profile = np.broadcast_to(np.array([1.0, 2.0, 5.0, 2.0])[:, None], (4, 6))
+    kernel = observed(profile[None] * np.ones((3, 1, 1)), [1])
+    assert kernel.covariances() == pytest.approx(np.zeros_like(kernel.pairs), abs=1e-12)
+    assert observed(X, [1]).covariances().max() > 0.1
+
+
 def test_merged_axes_are_those_of_the_reshaped_tensor() -> None:
     merged = observed(X, [1]).reshaped((20, 6)).merged(0)
     for agree in np.ndindex(2, 2):

@@ -136,9 +136,10 @@ class Kernel:
 
         squares: return products of two places' values instead, for 'differ' the mean over two places that differ.
         """
+        made = values
         for axis in range(len(self.atoms)):
-            values = np.concatenate([values.mean(axis, keepdims=True), values], axis)
-        return values**2 if squares else values
+            made = np.concatenate([made.mean(axis, keepdims=True), made], axis)
+        return _of_unlike(made**2, self.atoms) if squares else made
 
     def covariances(self) -> Array:
         """Return `pairs` less the products of the means."""
@@ -337,12 +338,17 @@ def observed(values: Array, resolved: Iterable[int] = ()) -> Kernel:
             rest = tuple(i for i, atom in enumerate(atoms) if i not in subset and not atom.resolved)
             place = tuple(0 if i in subset else slice(1, None) for i in range(len(atoms)))
             pairs[place] = means.mean(axis=rest, keepdims=True).squeeze(axis=subset)
+    plain = tuple(i for i, atom in enumerate(atoms) if not atom.resolved)
+    return Kernel(dims, _of_unlike(pairs, atoms), np.asarray(values.mean(axis=plain, keepdims=True)))
+
+
+def _of_unlike(pairs: Array, atoms: Dim) -> Array:
+    """Return entries whose 'differ' are means over all pairs of places as those over pairs that differ."""
     for axis, atom in enumerate(atoms):
-        agree = np.take(pairs, range(1, atom.entries), axis).mean(axis)
+        agree = np.take(pairs, range(1, pairs.shape[axis]), axis).mean(axis)
         place = (slice(None),) * axis + (0,)
         pairs[place] = (atom.size * pairs[place] - agree) / (atom.size - 1)
-    plain = tuple(i for i, atom in enumerate(atoms) if not atom.resolved)
-    return Kernel(dims, pairs, np.asarray(values.mean(axis=plain, keepdims=True)))
+    return pairs
 
 
 def common_factors(factors: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
