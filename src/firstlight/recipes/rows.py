@@ -30,7 +30,8 @@ def rows_of(recipe: Recipe | Composition, infos: Sequence[TensorInfo], patterns:
     chosen = recipe.decide(infos, [info for info in infos if info.name not in kept])
     choices = [_KEPT if info.name in kept else chosen[info.name] for info in infos]
     _refuse_unclaimed(infos, choices, recipe)
-    choices = [_norms(info, choice, infos, chosen) for info, choice in zip(infos, choices, strict=True)]
+    by_name = {info.name: info for info in infos}
+    choices = [_norms(info, choice, by_name, chosen) for info, choice in zip(infos, choices, strict=True)]
     normed = {info.scale_of for info in infos if info.scale_of}
     choices = [_direction(info, c) if info.name in normed else c for info, c in zip(infos, choices, strict=True)]
     choices = [_vector(info, c) for info, c in zip(infos, choices, strict=True)]
@@ -68,10 +69,10 @@ def rows_fitting(given: Sequence[PlanRow], infos: Sequence[TensorInfo], patterns
 
 
 def _norms(
-    info: TensorInfo, choice: Choice | None, infos: Sequence[TensorInfo], chosen: Mapping[str, Choice | None]
+    info: TensorInfo, choice: Choice | None, by_name: Mapping[str, TensorInfo], chosen: Mapping[str, Choice | None]
 ) -> Choice | None:
     """Return for the norms of a weight's rows the value that gives the weight the size chosen for it, else the choice."""
-    weight = next((other for other in infos if other.name == info.scale_of), None)
+    weight = by_name.get(info.scale_of) if info.scale_of else None
     given = None if weight is None else chosen.get(weight.name)
     size = None if given is None else _size(given)
     if weight is None or size is None or choice is _KEPT:

@@ -3,11 +3,13 @@
 A walk from each product along views, biases, activations, pooling and norms to the next products, or to whatever else reads it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from firstlight.model.operators import labels
 from firstlight.model.operators.graph import Node, Value
 from firstlight.model.operators.neighbours import PASSED, Activations
+from firstlight.model.operators.padding import Padded, paddings
 from firstlight.model.operators.uses import NORMS, Uses
 from firstlight.model.tensors import Link
 
@@ -28,12 +30,14 @@ class _Walk:
 
 def links(uses: Uses, activations: Activations) -> dict[str, Link]:
     """Return the link of every weight, by the name of its parameter."""
-    walks = {node: _walk(node, uses, activations) for node in uses.products}
+    padded = paddings(uses.graph)
+    walks = {node: _walk(node, uses, activations, padded) for node in uses.products}
     previous: dict[Node, list[tuple[Node, _Walk]]] = {}
     for node, walk in walks.items():
         for reader in walk.readers:
             previous.setdefault(reader, []).append((node, walk))
     starts = {end: value for value, (_, _, end) in activations.starting.items()}
+    starts |= {padding.made: value for value, padding in padded.items()}
     found: dict[str, Link] = {}
     for node, walk in walks.items():
         before = previous.get(node, [])
@@ -97,7 +101,7 @@ def _is_added(value: Value, uses: Uses) -> bool:
     return False
 
 
-def _walk(start: Node, uses: Uses, activations: Activations) -> _Walk:
+def _walk(start: Node, uses: Uses, activations: Activations, padded: Mapping[Value, Padded]) -> _Walk:
     walk = _Walk(set())
     waiting = list(start.outputs[:1])
     seen: set[Value] = set()
@@ -115,8 +119,11 @@ def _walk(start: Node, uses: Uses, activations: Activations) -> _Walk:
             continue
         if here in uses.graph.returned or not here.users:
             walk.chained = False
+        padding = padded.get(here)
+        waiting += [padding.made] if padding is not None else []
         for node in here.users:
-            _step(node, here, walk, waiting, uses, acted=acted)
+            if padding is None or node not in padding.nodes:
+                _step(node, here, walk, waiting, uses, acted=acted)
     return walk
 
 

@@ -30,6 +30,7 @@ PASSED = (  # operators that hand numbers on, or average them
     labels.VIEWS | labels.COPIES | labels.words(
         "max_pool2d_with_indices max_pool2d avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d adaptive_avg_pool1d "
         "_adaptive_avg_pool3d adaptive_max_pool2d mean sum upsample_nearest2d upsample_bilinear2d constant_pad_nd repeat "
+        "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d "
         "pad index gather index_select roll flip")
 )  # fmt: skip
 
