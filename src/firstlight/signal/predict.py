@@ -23,6 +23,7 @@ from firstlight.signal.propagate import backward, forward
 from firstlight.signal.readout import Seen, row
 from firstlight.signal.rules import FORWARD, losses
 from firstlight.signal.rules.table import Run
+from firstlight.signal.spread import root
 from firstlight.signal.statistics import channels_second
 from firstlight.signal.statistics import row as observed_row
 from firstlight.signal.table import SignalRow, Signals
@@ -186,8 +187,12 @@ def _back(run: Run, graph: Graph, loss: str | None, target: Tensor | None) -> fl
     kernel = run.kernel(output)
     if loss == "mse":
         gradient, value = losses.squared_error(kernel, target)
+        along = losses.error_along(output.shape)
     else:
-        gradient, value = losses.cross_entropy(kernel, _class_axis(output.shape, target), target)
+        dim = _class_axis(output.shape, target)
+        gradient, value = losses.cross_entropy(kernel, dim, target)
+        along = losses.chances_along(kernel, dim)
+    run.along[output] = along.scaled(root(1.0, kernel.spread))  # in a draw of the usual size, not in rare large ones
     backward(run, graph, {output: gradient})
     return value
 

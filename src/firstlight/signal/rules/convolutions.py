@@ -13,7 +13,7 @@ from firstlight.signal.kernel import Kernel, random
 from firstlight.signal.maps import Array, pair_map
 from firstlight.signal.rules.products import is_weight
 from firstlight.signal.rules.reductions import summed_to
-from firstlight.signal.rules.table import Run, State, backward, forward
+from firstlight.signal.rules.table import Run, State, backward, forward, lying
 from firstlight.signal.spread import drawn
 
 
@@ -134,10 +134,25 @@ def convolution_backward(run: Run, node: Node, gradient: Kernel) -> None:
     made = _convolved(run, node, gradient, back=True)
     if is_weight(run, w):
         made = drawn(made, orthogonal=w in run.orthogonal, places=math.prod(x.shape[2:]))
+        lies = lying(run, node.out, gradient) if x.node is not None else None
+        if lies is not None:
+            made = run.lay(x, made, _along_back(run, node, lies))
     run.push(x, made)
     run.push(w, _weight_gradient(run, node, gradient))
     if isinstance(bias, Value):
         run.push(bias, summed_to(gradient, (1, bias.shape[0], *[1] * (len(x.shape) - 2))).reshaped(bias.shape))
+
+
+def _along_back(run: Run, node: Node, factor: Kernel) -> Kernel:
+    """Return what of x's gradient lies along x, from that of the output: at each place the mean over what its taps reach."""
+    w = node.args[1]
+    taps = w.shape[2:]
+    share = _share(_weights(run, node, back=True), taps)
+    share = np.full(taps, 1 / math.prod(taps)) if share is None else share / share.sum()
+    for i, maps in enumerate(_maps(node)):
+        powers = share.sum(tuple(d for d in range(len(taps)) if d != i))
+        factor = factor.mapped(2 + i, sum(p * m.T for p, m in zip(powers, maps, strict=True)))
+    return factor.scaled(node.out.shape[1] * math.prod(taps) * run.kernel(w).second)
 
 
 def _weight_gradient(run: Run, node: Node, gradient: Kernel) -> Kernel:

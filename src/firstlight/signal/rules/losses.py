@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from firstlight.model.operators.graph import Node, Value
+from firstlight.signal.along import surely
 from firstlight.signal.combine import pointwise, product, total
 from firstlight.signal.dual import transformed
 from firstlight.signal.kernel import Kernel, constant, observed, random
@@ -58,6 +59,19 @@ def squared_error(output: Kernel, target: Tensor | None) -> tuple[Kernel, float]
     wanted = random(output.shape, 1.0) if target is None else observed(target.double().numpy())
     gap = total(output, wanted.scaled(-1))
     return gap.scaled(2 / math.prod(output.shape)), gap.second
+
+
+def error_along(shape: tuple[int, ...]) -> Kernel:
+    """Return what of the gradient of a mean squared error lies along the output: all that is not the target's."""
+    return surely(2 / math.prod(shape), (*shape[:1], *[1] * (len(shape[1:]) > 0), *shape[2:]))
+
+
+def chances_along(logits: Kernel, dim: int) -> Kernel:
+    """Return what of p lies along the logits: with z normal, E<p, z> is the power of z times Σ E[p - p²] (Stein's lemma)."""
+    classes = logits.shape[dim]
+    peak = classes * softmax(logits, dim).second
+    shape = tuple(1 if d == dim else size for d, size in enumerate(logits.shape))
+    return surely((1 - peak) / classes / math.prod(shape), shape)
 
 
 # losses that the model computes itself -------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from firstlight.signal.combine import contracted, total
 from firstlight.signal.kernel import Kernel
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.sampled import origin, sampled, sampled_backward
-from firstlight.signal.rules.table import Run, State, backward, forward
+from firstlight.signal.rules.table import Run, State, backward, forward, lying
 from firstlight.signal.spread import drawn
 
 _LETTERS = {
@@ -72,6 +72,10 @@ def matrix_backward(run: Run, node: Node, gradient: Kernel) -> None:
         made = contracted(gradient, run.kernel(other), (out, other_word, word)).scaled(alpha)
         if is_weight(run, other):
             made = drawn(made, orthogonal=other in run.orthogonal)
+            lies = lying(run, node.out, gradient) if value is a and value.node is not None else None
+            if lies is not None:
+                back = lies.scaled(node.out.shape[1] * run.kernel(other).second * alpha)
+                made = run.lay(value, made, back)
         run.push(value, made)
     if isinstance(added, Value) and beta:
         run.push(added, summed_to(gradient.scaled(beta), added.shape))

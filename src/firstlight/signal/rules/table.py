@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from firstlight.model.operators.graph import Node, Value
-from firstlight.signal.combine import aligned, total
+from firstlight.signal.along import Met, behind, meet, plus
+from firstlight.signal.combine import aligned, product, total
 from firstlight.signal.dual import Function, linear, mean_slope
 from firstlight.signal.kernel import Kernel, observed
 from firstlight.signal.maps import Array
@@ -59,6 +60,8 @@ class Run:
     sources: list[Kernel] = field(default_factory=list)
     origins: dict[Value, Parts] = field(default_factory=dict)
     shown: set[Value] = field(default_factory=set)
+    along: dict[Value, Kernel] = field(default_factory=dict)
+    met: dict[Value, Met] = field(default_factory=dict)
 
     def state(self, value: Value) -> State:
         """Return the state of a value; one without a state is an empty tensor and counts as zeros."""
@@ -127,7 +130,25 @@ class Run:
         before = self.kernel(state.root)
         slope = mean_slope(state.function, before)
         parts = {source: factor * slope for source, factor in self.origins[value].items()}
-        self.push(state.root, through(state.function, before, gradient), parts)
+        passed = through(state.function, before, gradient)
+        if by_weights(self, state.root):
+            passed = self._meet(value, before, gradient, passed)
+        self.push(state.root, passed, parts)
+
+    def _meet(self, value: Value, before: Kernel, gradient: Kernel, passed: Kernel) -> Kernel:
+        """Return the gradient of a layer's output from that of a function of it; note what the layer needs of the two."""
+        state, lies = self.state(value), self.along.get(value)
+        assert state.root is not None
+        assert state.function is not None
+        made, met = meet(state.function, before, self.kernel(value), gradient, passed, lies)
+        if state.root not in self.gradients:  # else it is not this function's alone
+            self.met[state.root] = met
+        return made
+
+    def lay(self, value: Value, gradient: Kernel, factor: Kernel) -> Kernel:
+        """Note what of a gradient lies along its value, and return the gradient with it."""
+        self.along[value] = factor
+        return plus(gradient, product(factor, self.kernel(value)))
 
     def show(self, value: Value, gradient: Kernel) -> None:
         """Note the gradient of a value from which it has been handed on already."""
@@ -139,10 +160,36 @@ class Run:
         if before is None:
             self.gradients[value], self.origins[value] = gradient, parts
             return
+        self.met.pop(value, None)
         known = self.origins[value]
         shared = {k: known[k] * factor for k, factor in parts.items() if k in known}
         self.gradients[value] = with_cross(total(before, gradient), [(self.sources[k], f) for k, f in shared.items()])
         self.origins[value] = {k: known.get(k, 0.0) + parts.get(k, 0.0) for k in (*known, *parts)}
+
+
+def by_weights(run: Run, value: Value) -> bool:
+    """Whether a value is what one layer's weights make of a signal, in one product or convolution that is not grouped.
+
+    Orthogonal ones do not count: they keep norms, and the terms of order 1/width of a product with them cancel.
+    """
+    node = value.node
+    if (
+        node is None
+        or node.op not in ("mm", "addmm", "convolution")
+        or (node.op == "convolution" and node.args[8] != 1)
+    ):
+        return False
+    signal, weight = node.args[1:3] if node.op == "addmm" else node.args[:2]
+    return weight in run.weights and weight not in run.orthogonal and signal not in run.weights
+
+
+def lying(run: Run, value: Value, gradient: Kernel) -> Kernel | None:
+    """Return what of the gradient of a layer's output lies along it, None where nothing is known to."""
+    if not by_weights(run, value):
+        return None
+    if value in run.met:
+        return behind(run.met[value], run.kernel(value), gradient, 1)
+    return run.along.get(value)
 
 
 def with_cross(kernel: Kernel, shared: Sequence[tuple[Kernel, float]]) -> Kernel:
