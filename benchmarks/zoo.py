@@ -1,6 +1,7 @@
 """The zoo: many small networks, each trained from several starts over one grid of learning rates; which start is best.
 
     python benchmarks/zoo.py --out zoo.jsonl            # every row, method and seed; what is in the file is not run again
+    python benchmarks/zoo.py --out bad.jsonl --change shifted --rows mlp6  # on data that is scaled badly
     python benchmarks/zoo.py --out zoo.jsonl --cost     # what planning costs, in training steps
     python benchmarks/zoo.py --out zoo.jsonl --summary  # docs/zoo.md from what is there
 
@@ -15,6 +16,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from zoo_models import CONTEXT, VOCABULARY
 from zoo_page import write
-from zoo_rows import Row, held_out, rows
+from zoo_rows import CHANGES, Row, held_out, rows
 
 import firstlight as fl
 from firstlight.race import task
@@ -64,6 +66,7 @@ def batch(row: Row, count: int, generator: torch.Generator) -> Batch:
     """Return `count` examples of a row's data."""
     if row.data in ("digits", "picture"):
         inputs, labels = _digits()
+        inputs = CHANGES[row.change](inputs) if row.change else inputs
         chosen = torch.randint(len(labels), (count,), generator=generator)
         return inputs[chosen], (labels[chosen] if row.data == "digits" else inputs[chosen].flatten(1))
     tokens = text()
@@ -249,6 +252,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--held-out", action="store_true", help="the rows that were held out, too")
+    parser.add_argument("--change", choices=CHANGES, default="", help="digits scaled badly, as rows of their own")
     parser.add_argument("--cost", action="store_true", help="measure what planning costs on every row")
     parser.add_argument("--summary", action="store_true", help="write docs/zoo.md from the file")
     args = parser.parse_args()
@@ -265,6 +269,9 @@ def main() -> None:
     known = {(r["row"], r["method"], r["seed"]) for r in done if "row" in r}
     words = [word for word in args.rows.split(",") if word]
     chosen = [*rows(), *(held_out() if args.held_out else ())]
+    if args.change:
+        changed = [row for row in chosen if row.data == "digits"]
+        chosen = [replace(row, name=f"{row.name}-{args.change}", change=args.change) for row in changed]
     for seed in range(args.seeds):
         for row in chosen:
             if words and not any(word in row.name for word in words):

@@ -6,7 +6,8 @@ The architectures are in zoo_models.py and zoo_transformers.py; how they are tra
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from zoo_models import (
     Autoencoder,
     Convolutional,
@@ -24,12 +25,25 @@ from zoo_models import (
 )
 from zoo_transformers import ExpertsPlain, Mixer, TextPlain, Transformer
 
+_LARGE = torch.where(torch.isin(torch.arange(64), torch.tensor([10, 29, 45])), 100.0, 1.0).reshape(1, 8, 8)
+_ORDER = torch.randperm(64, generator=torch.Generator().manual_seed(5))
+_DECADES = torch.logspace(-2, 2, 64)[_ORDER].reshape(1, 8, 8)
+
+# Badly scaled digits: far from 0; as bytes; 3 of 64 numbers 100 times as large; each of a size of its own, over four decades.
+CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "shifted": lambda x: x + 10,
+    "bytes": lambda x: (x + 0.8107) * 255 / 2.6631,
+    "large": lambda x: x * _LARGE,
+    "columns": lambda x: x * _DECADES,
+}
+
 
 @dataclass(frozen=True)
 class Row:
     """A network of the zoo, how it is made, and its data: 'digits', 'picture', 'text' or 'next'.
 
     loop: whether runs go one by one, where torch.func cannot stack the layers with profit. batch: examples a step.
+    change: what is done to the digits first, one of CHANGES, or nothing.
     """
 
     name: str
@@ -38,6 +52,7 @@ class Row:
     data: str = "digits"
     loop: bool = False
     batch: int = 32
+    change: str = ""
 
 
 def rows() -> Iterator[Row]:

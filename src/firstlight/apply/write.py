@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from firstlight.apply.agree import agree
+from firstlight.apply.centring import centred
 from firstlight.apply.check import Pair, checked, refuse_unfilled
 from firstlight.apply.compute import Builder, compute, same_bits
 from firstlight.apply.exchange import make_together, possible
@@ -147,6 +148,8 @@ def _tasks(
     wanted = [(row, entry) for row, entry in wanted if entry.names[0] not in late]
     values, failed = compute(model, [entry for _, entry in wanted], rebuild, seed)
     left = [(row, entry) for row, entry in wanted if entry.names[0] not in values]
+    made = centred(rows, seed)
+    values |= {entry.names[0]: made[row.name] for row, entry in pairs if row.name in made}
     if or_refuse:
         refuse_loose(model, {id(tensor) for tensor in (*model.parameters(), *model.buffers())})
         _refuse_uncomputed(left, len(pairs), failed)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from firstlight.apply.centring import centred
 from firstlight.apply.compute import compute
 from firstlight.errors import PlanError
 from firstlight.model.huggingface import is_pretrained
@@ -67,6 +68,7 @@ def stored(
     found = {name: entry for entry in entries(model) for name in entry.names}
     state = {name: found[name] for name in model.state_dict() if name in found}
     values = _values(model, [(by_name[name], entry) for name, entry in state.items()], rebuild, seed)
+    values |= centred(rows, seed)
     whole = {name: _whole(name, by_name[name], entry, values) for name, entry in state.items()}
     return _as_transformers_saves(model, whole) if is_pretrained(model) and not native else tuple(whole.values())
 

@@ -19,7 +19,8 @@ Check = Callable[[str, Any], None]
 class Distribution:
     """How a plan's word is drawn, and which options it takes. Call it as draw(tensor, std=, seed=, name=, **options).
 
-    elementwise: each value depends on its own index alone, so any part of a tensor can be drawn by itself.
+    elementwise: each value depends on its own index alone, so any part of a tensor can be drawn by itself. alone: whether its
+    values need nothing but the row, as against one that is computed from another tensor of the plan.
     """
 
     draw: Callable[..., Tensor]
@@ -27,6 +28,7 @@ class Distribution:
     has_std: bool = True
     elementwise: bool = False
     needs: tuple[str, ...] = ()  # options that have no default
+    alone: bool = True
 
     def __call__(self, tensor: Tensor, *, std: float | None, seed: int, name: str, **options: Any) -> Tensor:
         """Fill the tensor in place and return it. One that is `alike` another gets the numbers of that name."""
@@ -224,6 +226,16 @@ def _values(tensor: Tensor, *, std: float | None, seed: int, name: str, values: 
     return patterns.values_(tensor, numbers(values))
 
 
+def _centring(
+    tensor: Tensor, *, std: float | None, seed: int, name: str, shape: Any = None, offset: Any = None, **options: Any
+) -> Tensor:
+    if not tensor.is_meta:
+        raise OptionError(
+            "distribution 'centring' is computed from the weight that it names: apply a plan with both. Nothing was written."
+        )
+    return tensor
+
+
 def numbers(text: str) -> tuple[float, ...]:
     """Return the numbers written as 'a/b/c'.
 
@@ -304,5 +316,13 @@ DISTRIBUTIONS: dict[str, Distribution] = {
         needs=("factor", "side"),
     ),
     "log-prior": Distribution(_log_prior, {"frequencies": _frequencies}, has_std=False, needs=("frequencies",)),
+    "centring": Distribution(
+        _centring,
+        {"of": _word, "means": _listed, "value": _number},
+        has_std=False,
+        elementwise=True,
+        needs=("of", "means"),
+        alone=False,
+    ),
     "values": Distribution(_values, {"values": _listed}, has_std=False, needs=("values",)),
 }

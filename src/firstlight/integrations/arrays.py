@@ -79,7 +79,7 @@ SCHEMES: Mapping[str, tuple[Callable[..., float], tuple[str, ...]]] = {
     "variance-scaling": (_scaled, ("scale", "mode")),
 }
 SCALED = {f"{scheme}-{word}": (scheme, word) for scheme in SCHEMES for word in LAW_WORDS}
-WORDS = (*DISTRIBUTIONS, *SCALED)
+WORDS = (*(word for word, found in DISTRIBUTIONS.items() if found.alone), *SCALED)
 
 
 @dataclass(frozen=True)

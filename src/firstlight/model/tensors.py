@@ -88,7 +88,8 @@ class Link:
     previous: name of the weight whose output is all that this one reads, '' where there is none or a sum stands between.
     chained: whether other weights alone read its output. normed: whether a normalisation follows it before any activation.
     turned: whether its output's axes are exchanged before it is read. gates: whether its output multiplies another signal.
-    added: of a table, whether what is looked up there is added to another signal.
+    added: of a table, whether what is looked up there is added to another signal. data: whether it reads the model's input
+    itself, past views, pooling and arithmetic with constants.
     """
 
     previous: str
@@ -97,6 +98,7 @@ class Link:
     turned: bool
     gates: bool = False
     added: bool = False
+    data: bool = False
 
 
 @dataclass(frozen=True, slots=True)

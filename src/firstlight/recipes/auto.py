@@ -1,7 +1,7 @@
 """auto: decides for each weight by where it stands: chain, residual branch, gate, attention, recurrence, output.
 
 What stands where, and at which point activations are to work, is in chains.py; what is decided here is corrected on a batch by
-calibrate.py, which holds the outputs of layers at `targets`.
+calibrate/, which holds the outputs of layers at `targets`.
 """
 
 import math
@@ -32,7 +32,7 @@ _CENTRE_ONLY = 50
 
 
 def _held(context: Context) -> Held:
-    """Return the second moment that the output of each layer is to have, without its bias, and the level of outputs."""
+    """Return the second moments of layers' outputs, without biases, the level of outputs, and which layers read the data."""
     found = chains(context)
     weights = [info for info in context.infos if info.role == "weight" and info.kind != "RNN"]
     hidden = {i.name: found.gate_power(i) if is_gate(i) else found.point(i).variance for i in weights}
@@ -42,6 +42,7 @@ def _held(context: Context) -> Held:
     return Held(
         hidden | {info.name: _output_size(info, context)[0] ** 2 for info in outputs},
         {info.name: _level(info, context) for info in outputs} | tied,
+        frozenset(info.name for info in weights if info.link is not None and info.link.data),
     )
 
 

@@ -78,6 +78,7 @@ class Composition:
         return Held(
             {name: power for name, power in held.moments.items() if name not in claims},
             {name: level for name, level in held.levels.items() if not claims.keys() & {name, _bias_of(name)}},
+            frozenset(name for name in held.reading if not claims.keys() & {name, _bias_of(name)}),
         )
 
     @property

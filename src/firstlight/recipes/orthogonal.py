@@ -45,7 +45,7 @@ def orthogonal(info: TensorInfo, context: Context, *, gain: float | str) -> Choi
     measures=True,
 )
 def lsuv(info: TensorInfo, context: Context, *, tolerance: float, most: int) -> Choice | None:
-    """Choose what the measurement starts from; `calibrate.py` measures and corrects."""
+    """Choose what the measurement starts from; `calibrate/` measures and corrects."""
     return orthogonal(info, context, gain=1.0)
 
 

@@ -29,11 +29,13 @@ class Held:
 
     A level is what an output layer gives on average, by its bias, when nothing is known of an example: 'zero'; 'tokens', the
     log of how frequent each token is in the batch; 'inputs', the mean of the input. The moment of an output that has a level is
-    about its mean.
+    about its mean. reading: the weights that read the data; where it is far from 0, biases take away what its mean makes, and
+    the moment is of what is left.
     """
 
     moments: Mapping[str, float]
     levels: Mapping[str, Level] = field(default_factory=dict)
+    reading: frozenset[str] = frozenset()
 
 
 Targets = Callable[[Context], Held]
@@ -44,7 +46,7 @@ class Recipe:
     """A named scheme: a function from a tensor and its context to a choice, with options, source and use.
 
     refuses: in words, what it does not fit; fits: the function that finds out. measures: whether its stds are corrected
-    on a batch (`calibrate.py`) once they are chosen. targets: a function of the context that returns what a batch is to hold,
+    on a batch (`calibrate/`) once they are chosen. targets: a function of the context that returns what a batch is to hold,
     where there is one.
     """
 

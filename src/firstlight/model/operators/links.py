@@ -14,6 +14,7 @@ from firstlight.model.operators.uses import NORMS, Uses
 from firstlight.model.tensors import Link
 
 _TURNS = labels.words("t transpose permute movedim swapaxes mT numpy_T")
+_SHIFTED = labels.words("add sub rsub mul div im2col unfold")
 _FAR = 200  # operators that a walk passes at most
 
 
@@ -49,6 +50,7 @@ def links(uses: Uses, activations: Activations) -> dict[str, Link]:
             normed=walk.normed,
             turned=walk.turned,
             gates=walk.gates,
+            data=_is_data(node, uses),
         )
         for use in uses.products[node]:
             known = found.get(use.root.name)
@@ -98,6 +100,19 @@ def _is_added(value: Value, uses: Uses) -> bool:
         if node.op not in labels.VIEWS | labels.COPIES:
             return False
         value = node.out
+    return False
+
+
+def _is_data(node: Node, uses: Uses) -> bool:
+    """Whether what a product reads is the model's input itself, past views, pooling and arithmetic with constants."""
+    value = next(use.signal for use in uses.products[node])
+    for _ in range(_FAR):
+        if value is None or value.node is None:
+            return value is not None and value.source == "input" and value.floating
+        signals = [v for v in value.node.inputs if uses.state(v).signal]
+        if len(signals) != 1 or value.node.op not in PASSED | _SHIFTED:
+            return False
+        value = signals[0]
     return False
 
 

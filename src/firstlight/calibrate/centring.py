@@ -1,0 +1,61 @@
+"""Centring: the mean of the data that a layer reads, measured on the batch, and the bias that takes it away."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from firstlight.recipes.choice import Number
+from firstlight.recipes.row import PlanRow
+
+_PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_FEWEST = 8  # examples, or places of them, of which a mean is taken
+_MOST_INPUTS = 4096  # whose means a plan lists one by one
+_FAR = 4.0  # data is far from 0 whose mean makes over this many times the power of what varies: is over twice as large
+
+
+class Centring:
+    """What is known of the mean of a layer's inputs; none is noted where it may stay, as that of data not far from 0."""
+
+    def __init__(self, weight: PlanRow, bias: PlanRow) -> None:
+        self.weight = weight
+        self.value = float(bias.options.get("value", 0.0))
+        self.means: list[float] | None = None
+
+    def measure(self, module: nn.Module, inputs: Any, bare: Tensor) -> Tensor | None:
+        """Note the mean of each input and return what it makes of each output, (outputs,); None where it may stay."""
+        if not isinstance(module, _PLAIN) or not isinstance(inputs, Tensor) or self.weight.layout or self.weight.slices:
+            return None
+        matrix = module.get_parameter("weight").double()
+        axis = 1 - matrix.ndim  # of the inputs, as of the outputs
+        count, channels = inputs.numel() // max(inputs.shape[axis], 1), inputs.shape[axis]
+        if matrix.shape[1] != channels or channels > _MOST_INPUTS or count < _FEWEST:
+            return None
+        axes = [i for i in range(inputs.ndim) if i != axis % inputs.ndim]
+        means = [float(f"{mean:.9g}") for mean in inputs.double().mean(axes).tolist()]
+        made = matrix.flatten(2).sum(2) if matrix.ndim > 2 else matrix
+        shared = made @ made.new_tensor(means)
+        varying = bare.double().movedim(axis, -1) - shared
+        if not all(map(math.isfinite, means)) or float(shared.square().mean()) <= _FAR * float(varying.square().mean()):
+            return None
+        self.means = means
+        return shared
+
+    def settle(self, shared: Tensor, output: Tensor, axis: int) -> Tensor:
+        """Return the bias for outputs of which this much is shared, (outputs,)."""
+        return (self.value - shared).to(output.dtype)
+
+    def row(self, row: PlanRow) -> PlanRow:
+        """Return the bias's row with what was found."""
+        if self.means is None:
+            return row
+        options: dict[str, Number] = {
+            "of": self.weight.name,
+            "means": "/".join(f"{mean:.9g}" for mean in self.means),
+            "value": self.value,
+        }
+        words = "bias of a layer that reads the data: minus what the mean of its inputs on the batch makes, so that what all "
+        about = f"; plus μ = {self.value:g}, the operating point" if self.value else ""
+        words = f"{words}examples share does not drown what tells them apart{about}"
+        return replace(row, distribution="centring", std=0.0, options=options, reason=words)
