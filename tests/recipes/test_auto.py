@@ -107,6 +107,58 @@ def test_branches_start_at_zero_and_the_output_does_not() -> None:
     assert (plan["head.weight"].std or 0) > 0
 
 
+class Mixing(nn.Module):
+    """Branches over 6 places and over 16 channels in turn, and the mean over places (Tolstikhin et al. 2021)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(8, 16), nn.Linear(16, 3)
+        self.places = nn.ModuleList(nn.Sequential(nn.Linear(6, 12), nn.GELU(), nn.Linear(12, 6)) for _ in range(2))
+        self.channels = nn.ModuleList(nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16)) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(16) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for place, channel, one, two in zip(self.places, self.channels, self.norms[::2], self.norms[1::2], strict=True):
+            x = x + place(one(x).transpose(1, 2)).transpose(1, 2)
+            x = x + channel(two(x))
+        made: Tensor = self.head(x.mean(1))
+        return made
+
+
+class ChannelsLast(nn.Module):
+    """A block whose linear layers work on channels that are moved to the end and back, as ConvNeXt's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.up, self.down = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Linear(8, 32), nn.Linear(32, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.down(F.gelu(self.up(self.mix(x).permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
+        return x + made
+
+
+def test_branches_that_mix_places_do_not_start_at_zero_and_those_that_turn_channels_back_do() -> None:
+    inputs = torch.randn(32, 6, 8, generator=torch.Generator().manual_seed(0))
+    model = fl.initialize(Mixing(), "auto", seed=0, example=inputs)
+    seen: dict[str, float] = {}
+    for name in ("places.1.2", "channels.1.2"):
+        module = model.get_submodule(name)
+        module.register_forward_hook(
+            lambda _m, _i, out, name=name: seen.update({name: float(out.square().mean() ** 0.5)})
+        )
+    with torch.no_grad():
+        model(inputs)
+    assert seen["places.1.2"] == pytest.approx(1.0, rel=1e-3)
+    assert seen["channels.1.2"] == pytest.approx(0.5, rel=1e-3)  # 1/√4
+    pictures = torch.randn(4, 3, 8, 8)
+    control = nn.Sequential(nn.Conv2d(3, 8, 2, 2), ChannelsLast(), ChannelsLast(), nn.Flatten(), nn.Linear(128, 3))
+    assert fl.plan(control, "auto", example=pictures)["2.down.weight"].distribution == "constant"
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2, enable_nested_tensor=False)
+    rows = fl.plan(nn.Sequential(nn.Linear(8, 8), encoder, nn.Linear(8, 2)), "auto", example=torch.randn(5, 4, 8))
+    assert rows["1.layers.0.linear2.weight"].distribution == "constant"
+
+
 def test_deep_rectifiers_are_paired_and_shallow_ones_are_not() -> None:
     example = torch.zeros(2, 1, 8, 8)
     assert fl.plan(chain(nn.ReLU, 30), "auto", example=example)["3.weight"].distribution == "looks-linear"
@@ -134,6 +186,43 @@ def test_norms_hold_activations_at_their_operating_point() -> None:
     parts = [p for _ in range(20) for p in (nn.Linear(32, 32), nn.BatchNorm1d(32), nn.Sigmoid())]
     plan = fl.plan(nn.Sequential(*parts, nn.Linear(32, 4)), "auto", example=torch.randn(16, 32))
     assert "operating point of sigmoid" in plan["4.weight"].reason
+
+
+@pytest.mark.parametrize(
+    ("act", "variance"), [(nn.GELU, 1), (nn.ReLU, 1), (nn.Tanh, 1), (nn.SiLU, 4), (nn.Hardswish, 4), (nn.Sigmoid, 8)]
+)
+def test_a_short_chain_works_where_its_activation_bends_as_relu_does(
+    act: Callable[[], nn.Module], variance: int
+) -> None:
+    inputs = task("digits").batch(128)[0]
+    model = fl.initialize(chain(act, 4), "auto", seed=0, example=inputs)
+    with torch.no_grad():
+        seen = model[:6](inputs)
+    assert float(seen.square().mean()) == pytest.approx(variance, rel=1e-3)
+
+
+@pytest.mark.parametrize("act", [nn.SiLU, nn.Mish, nn.Hardswish])
+def test_four_is_the_least_power_of_two_at_which_a_line_misses_as_much_of_it_as_of_relu(
+    act: Callable[[], nn.Module],
+) -> None:
+    """2^18 numbers: the share's chance is at most 2/√n = 0.004, and SiLU's at 2 is 0.016 below ReLU's."""
+    z = torch.randn(2**18, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def missed(phi: nn.Module, variance: float) -> float:
+        made = phi(variance**0.5 * z)
+        return 1 - float(torch.corrcoef(torch.stack([z, made]))[0, 1]) ** 2
+
+    relu = missed(nn.ReLU(), 1.0)
+    assert relu == pytest.approx(0.2665, abs=0.004)
+    assert missed(act(), 2.0) < relu - 0.004
+    assert missed(act(), 4.0) > relu - 0.004
+
+
+@pytest.mark.parametrize(("act", "scale"), [(nn.SiLU, 2.0), (nn.GELU, 1.0)])
+def test_norms_in_a_short_chain_hold_activations_where_they_bend(act: Callable[[], nn.Module], scale: float) -> None:
+    parts = [p for _ in range(4) for p in (nn.Linear(32, 32), nn.LayerNorm(32), act())]
+    plan = fl.plan(nn.Sequential(*parts, nn.Linear(32, 4)), "auto", example=torch.randn(16, 32))
+    assert plan["4.weight"].options["value"] == pytest.approx(scale)
 
 
 def test_a_batch_corrects_scales_and_the_reason_says_so() -> None:

@@ -30,6 +30,8 @@ _REBUILDS = 0.1  # where the output has the size of the input: data that is rebu
 # Beyond this many layers convolutions are orthogonal at the kernel's centre alone, as in edge_of_chaos.py.
 _CENTRE_ONLY = 50
 
+_NORMED_STYLES = ("centred", "odd", "plain")  # in which a norm before an activation holds it at its operating point
+
 
 def _held(context: Context) -> Held:
     """Return the second moments of layers' outputs, without biases, the level of outputs, and which layers read the data."""
@@ -37,6 +39,8 @@ def _held(context: Context) -> Held:
     weights = [info for info in context.infos if info.role == "weight" and info.kind != "RNN"]
     hidden = {i.name: found.gate_power(i) if is_gate(i) else found.point(i).variance for i in weights}
     hidden |= {info.name: _ROUTED**2 for info in found.routers}
+    ends = [info for info in weights if branches.ends(info) and not found.is_normed(info)]
+    hidden |= {info.name: _end_size(info, context) ** 2 for info in ends}
     outputs = [info for info in context.infos if info.role == "output-weight"]
     tied: dict[str, Level] = {info.name: "tokens" for info in context.infos if info.tied_output}
     return Held(
@@ -108,6 +112,31 @@ def _output_size(info: TensorInfo, context: Context) -> tuple[float, str]:
     return _OUTPUT, "so that gradients reach all layers"
 
 
+def _end_size(info: TensorInfo, context: Context) -> float:
+    """Return the size that the output of a branch's end is to have: 0, but where branches mix places by weights of their own.
+
+    There zeros would leave places alike: a mean over places gives each of them one gradient, so weights that mix places would
+    learn to add the same to all. Those start at size 1, the others at 1/√branches (measured: mixer of 6 blocks, loss 0.081
+    against 0.151, medians of three seeds).
+    """
+    places = _place_mixers(context)
+    if not places or info.branch is None or info.part == "attention-out":
+        return 0.0
+    return 1.0 if info.name in places else 1 / math.sqrt(info.branch.count)
+
+
+def _place_mixers(context: Context) -> set[str]:
+    """Return the names of the ends of branches that act along places: turned back, and of another count than the channels."""
+    ends = [info for info in context.infos if branches.ends(info) and info.link is not None]
+    channels = {_outputs(info) for info in ends if info.link is not None and not info.link.turned}
+    turned = [info for info in ends if info.link is not None and info.link.turned]
+    return {info.name for info in turned if channels and _outputs(info) not in channels}
+
+
+def _outputs(info: TensorInfo) -> int:
+    return info.shape[info.layout.index("o")] if info.layout else info.shape[1 if info.transposed else 0]
+
+
 def _recurrent(info: TensorInfo, context: Context) -> Choice | None:
     """Choose as the recipe lstm, but for GRU's update gate and weights of inputs.
 
@@ -127,6 +156,11 @@ def _recurrent(info: TensorInfo, context: Context) -> Choice | None:
 
 def _weight(info: TensorInfo, context: Context, found: Chains) -> Choice:
     if branches.ends(info) and not found.is_normed(info):
+        size = _end_size(info, context)
+        if size:
+            return _form(
+                info, found, size, "ends a residual branch where others mix places: not 0, so that places differ"
+            )
         words = "ends a residual branch: 0, so that the network starts as its skip connections (Zhang et al. 2019)"
         return constant(0.0, f"{before(info)}, {words}")
     if is_gate(info):
@@ -233,7 +267,7 @@ def _norm(info: TensorInfo, found: Chains) -> Choice | None:
     if weight is not None and weight.branch is not None and branches.ends(weight):
         return _last_norm(info, weight.branch)
     point = found.point(weight)
-    if weight is None or weight.link is None or not weight.link.normed or point.style not in ("centred", "odd"):
+    if weight is None or weight.link is None or not weight.link.normed or point.style not in _NORMED_STYLES:
         return None
     if info.role == "norm-scale":
         scale = math.sqrt(point.variance)

@@ -8,7 +8,7 @@ from firstlight.init.gains import moments
 from firstlight.model.tensors import TensorInfo
 from firstlight.recipes.choice import WEIGHTS, Context
 from firstlight.recipes.edge_of_chaos import can_pair, is_simple
-from firstlight.recipes.operating_point import OperatingPoint, operating_point
+from firstlight.recipes.operating_point import OperatingPoint, operating_point, shallow_point
 
 # Up to this many weights one after another, what activations do to the signal does no harm yet, and weights that use all units
 # beat mirrored pairs (measured: 6 layers of ReLU on digits, loss 0.05 against 0.10).
@@ -98,7 +98,7 @@ class Chains:
             return _LINE
         length = self.length[info.name]
         if length * self._repeats(info) <= _SHALLOW:
-            return _plain(info.activation, info.activation_param)
+            return shallow_point(info.activation, info.activation_param)
         if is_steep(info.activation, info.activation_param):
             return _steep(info.activation, info.activation_param, length)
         centred = self.point(self.previous(info)).style == "centred"
@@ -106,7 +106,7 @@ class Chains:
         paired = not centred and not info.link.turned and all(can_pair(info, r) and is_simple(r) for r in readers)
         point = operating_point(info.activation, info.activation_param, length, paired=paired)
         wide = info.kind != "Conv" or length > _SHALLOW_CONVOLUTIONS
-        return point if wide or point.style != "mirrored" else _plain(info.activation, info.activation_param)
+        return point if wide or point.style != "mirrored" else shallow_point(info.activation, info.activation_param)
 
     def _repeats(self, info: TensorInfo) -> int:
         """Return how many times chains like this one follow on each other through sums, which no link crosses.
@@ -170,10 +170,6 @@ def is_steep(activation: str, param: float | None) -> bool:
     """
     near, far = moments(activation, param, mean=8.0, std=0.01), moments(activation, param, mean=16.0, std=0.01)
     return abs(far.mean) > 2.5 * abs(near.mean) > 0
-
-
-def _plain(activation: str, param: float | None) -> OperatingPoint:
-    return OperatingPoint("plain", 0.0, 1.0, moments(activation, param).second, 1.0)
 
 
 def _steep(activation: str, param: float | None, length: int) -> OperatingPoint:
