@@ -10,9 +10,10 @@ from torch import Tensor, nn
 import firstlight as fl
 from firstlight.errors import OptionError
 from firstlight.race import OPTIMIZERS, Schedule, task, train
-from firstlight.race.batched import Stack, Updates, train_batch
+from firstlight.race.batched import Updates, train_batch
 from firstlight.race.jobs import cut, tensors
 from firstlight.race.question import Run
+from firstlight.race.stack import Stack
 
 PLAIN: dict[str, Any] = {
     "sgd": lambda p, lr: torch.optim.SGD(p, lr=lr),

@@ -1,111 +1,31 @@
 """Many runs of one architecture as one program: stacked weights, one forward pass for all, torch's optimizers on rows.
 
-The forward pass is `torch.func.vmap` over the stacked weights, or for plain chains of linear layers `chain.Chain`.
-
-The gradient of the sum of all runs' losses with respect to a run's weights is the gradient of that run's loss, so one backward
-pass serves all. The weights of a run are a row of one matrix; neighbouring rows with the same optimizer and learning rate are
-one tensor to torch's optimizer, which is elementwise and does not mind. A run that ends leaves the matrix.
+The weights of a run are a row of one matrix (`stack.py`); neighbouring rows with the same optimizer and learning rate are one
+tensor to torch's optimizer, which is elementwise and does not mind. A run that ends leaves the matrix.
 """
 
 import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import groupby, islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
-from firstlight.race.chain import chain_of
+from firstlight.race.blas import one_thread
 from firstlight.race.halfway import Halfway
 from firstlight.race.optimizers import Optimizer, factor, make, set_rate
 from firstlight.race.record import Ended, Record, Schedule, due, ending
 from firstlight.race.row import Status
+from firstlight.race.stack import Stack
 from firstlight.race.tasks import Task
-from firstlight.race.tasks.base import logits
-from firstlight.race.train import SLICE, labelled, orders
+from firstlight.race.train import orders
 
-Tensors = dict[str, Tensor]
 Cell = tuple[str, float]
-
-
-class Stack:
-    """Copies of a model side by side: row r of every tensor belongs to copy r. `model` lends its code, not its values."""
-
-    def __init__(self, model: nn.Module, states: Sequence[Mapping[str, Tensor]]) -> None:
-        self.model = model
-        self.shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
-        rows = [torch.cat([state[name].reshape(-1) for name in self.shapes]) for state in states]
-        self.flat = torch.stack(rows)
-        fixed = [name for name in states[0] if name not in self.shapes]
-        self.fixed: Tensors = {name: torch.stack([state[name] for state in states]) for name in fixed}
-        self.chain = chain_of(model)
-        self._cut()
-
-    def _cut(self) -> None:
-        self.gradient = torch.zeros_like(self.flat)
-        self.weights = {name: view.requires_grad_() for name, view in self._views(self.flat).items()}
-        self.gradients = list(self._views(self.gradient).values())
-
-    def _views(self, rows: Tensor) -> Tensors:
-        sizes = [shape.numel() for shape in self.shapes.values()]
-        parts = torch.split(rows, sizes, dim=1)
-        return {name: part.view(-1, *self.shapes[name]) for name, part in zip(self.shapes, parts, strict=True)}
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop all copies but these."""
-        self.flat = self.flat[rows]
-        self.fixed = {name: value[rows] for name, value in self.fixed.items()}
-        self._cut()
-
-    def losses(self, task: Task, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Return each copy's loss, in training mode, on inputs and targets of its own (first axis)."""
-        self.model.train()
-        gradients = dict(zip(self.shapes, self.gradients, strict=True))
-        found: Tensor = vmap(task.loss)(self._logits(inputs, self.weights, self.fixed, gradients), targets)
-        return found
-
-    def _logits(self, inputs: Tensor, weights: Tensors, fixed: Tensors, gradients: Tensors) -> Tensor:
-        if self.chain is not None:
-            return self.chain(inputs, weights, gradients)
-
-        def one(weights: Tensors, fixed: Tensors, x: Tensor) -> Tensor:
-            return logits(functional_call(self.model, {**weights, **fixed}, (x,)))
-
-        found: Tensor = vmap(one)(weights, fixed, inputs)
-        return found
-
-    def backward(self, losses: Tensor) -> None:
-        """Write the gradient of each copy's loss into its row of `gradient`."""
-        if self.chain is not None:
-            torch.autograd.backward(losses.sum())  # the chain writes them
-            return
-        found = torch.autograd.grad(losses.sum(), list(self.weights.values()))
-        torch._foreach_copy_(self.gradients, found)
-
-    @torch.no_grad()
-    def scores(self, task: Task, rows: Tensor) -> tuple[list[float], list[float]]:
-        """Return the validation losses and accuracies of some copies, in evaluation mode."""
-        self.model.eval()
-        weights = {name: value[rows] for name, value in self._views(self.flat).items()}
-        fixed = {name: value[rows] for name, value in self.fixed.items()}
-
-        def score(output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            return task.loss(output, y), task.accuracy(output, y)
-
-        sums, total = torch.zeros(2, len(rows), dtype=torch.float64), 0
-        inputs, targets = task.validation
-        for x, y in zip(torch.split(inputs, SLICE), torch.split(targets, SLICE), strict=True):
-            if count := labelled(y):
-                output = self._logits(x.expand(len(rows), *x.shape), weights, fixed, {})
-                loss, accuracy = vmap(score, in_dims=(0, None))(output, y)
-                sums += count * torch.stack([loss, accuracy]).double().cpu()
-                total += count
-        loss, accuracy = (sums / total).float()
-        return loss.tolist(), accuracy.tolist()
 
 
 @dataclass(slots=True)
@@ -185,15 +105,27 @@ def train_batch(
         halfway: where the batch is kept now and then, and where it goes on from.
     """
     batch = _Batch(Stack(model, states), task, cells, seeds, schedule)
+    with nullcontext() if batch.stack.passes is None else one_thread():
+        _train(batch, schedule.steps, stop, leave, halfway)
+    return [run.ended() for run in batch.runs]
+
+
+def _train(
+    batch: "_Batch",
+    steps: int,
+    stop: threading.Event | None,
+    leave: Callable[[dict[int, Ended]], None],
+    halfway: Halfway | None,
+) -> None:
     kept = None if halfway is None else halfway.read()
     behind = 0 if kept is None else batch.restore(kept)
     if not behind:
-        batch.validate(list(range(len(states))))
-    elif gone := sorted(set(range(len(states))) - set(batch.left)):
+        batch.validate(list(range(len(batch.runs))))
+    elif gone := sorted(set(range(len(batch.runs))) - set(batch.left)):
         leave({number: batch.runs[number].ended() for number in gone})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-        for step in range(behind + 1, schedule.steps + 1):
+        for step in range(behind + 1, steps + 1):
             halt = stop is not None and stop.is_set()
             if halfway is not None and halfway.due(stopping=halt):
                 halfway.write(batch.state(step - 1))
@@ -202,7 +134,6 @@ def train_batch(
                 leave({number: batch.runs[number].ended() for number in gone})
             if not batch.left:
                 break
-    return [run.ended() for run in batch.runs]
 
 
 @dataclass(slots=True)

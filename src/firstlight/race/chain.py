@@ -1,8 +1,8 @@
 """Plain chains, linear layers and elementwise activations, with copies side by side: products of stacked matrices.
 
 What `torch.func.vmap` gives for such a network, in fewer passes over memory: weight gradients go straight to where the
-optimizer reads them, the bias is added by the product, and tanh is this package's own. Whether a model is a chain is read from
-its symbolic trace (torch.fx); any other model is left to vmap.
+optimizer reads them, and the bias is added by the product. Whether a model is a chain is read from its symbolic trace
+(torch.fx); any other model is left to vmap. Many chains have a faster way, `passes.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -87,7 +87,7 @@ def _each_once(model: nn.Module, steps: list[Step | None]) -> bool:
         bool(layers)
         and alone
         and None not in steps
-        and _flat not in steps[first:]
+        and flat not in steps[first:]
         and set(every) <= set(owned)
         and len(owned) == len(set(owned))
     )
@@ -99,7 +99,7 @@ def _step(model: nn.Module, node: fx.Node) -> Step | None:
         return _of_module(str(node.target), model.get_submodule(str(node.target)))
     options = [*node.args[1:], *node.kwargs.values()]
     if node.target in (torch.flatten, "flatten"):
-        return _flat if options == [1] else None
+        return flat if options == [1] else None
     if len(node.args) != 1 or node.target not in _FUNCTIONS:
         return None
     function = _FUNCTIONS[node.target]
@@ -110,52 +110,29 @@ def _of_module(name: str, module: nn.Module) -> Step | None:
     if type(module) is nn.Linear:
         return Layer(f"{name}.weight", f"{name}.bias")
     if isinstance(module, nn.Flatten):
-        return _flat if (module.start_dim, module.end_dim) == (1, -1) else None
-    if isinstance(module, nn.Tanh):
-        return tanh
+        return flat if (module.start_dim, module.end_dim) == (1, -1) else None
     known = activation_of(module) is not None and not isinstance(module, nn.PReLU | nn.RReLU)
     return module if known or isinstance(module, nn.Identity) else None
 
 
-def _flat(x: Tensor) -> Tensor:
+def flat(x: Tensor) -> Tensor:
+    """Return every copy's examples (R, N, ...) as rows."""
     return x.flatten(2)
 
 
-def tanh(x: Tensor) -> Tensor:
-    """Return tanh, to a relative error below 5e-7 where it is computed here: float32 on a CPU."""
-    here = x.dtype == torch.float32 and x.device.type == "cpu" and x.is_contiguous()
-    return _apply(_Tanh, x) if here else torch.tanh(x)
-
-
 # what a forward may call by itself, and what is done for it
-_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
-    "tanh": tanh,
-    torch.tanh: tanh,
-    functional.tanh: tanh,
-    "relu": torch.relu,
-    "sigmoid": torch.sigmoid,
-} | {f: f for f in (torch.relu, torch.sigmoid, functional.relu, functional.gelu, functional.silu, functional.elu)}
+_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid} | {
+    f: f
+    for f in (
+        *(torch.tanh, torch.relu, torch.sigmoid, functional.tanh, functional.relu, functional.sigmoid),
+        *(functional.gelu, functional.silu, functional.elu),
+    )
+}
 
 
 def _apply(function: type[torch.autograd.Function], *given: Tensor | None) -> Tensor:
     found: Tensor = function.apply(*given)  # type: ignore[no-untyped-call]  # torch's own is not annotated
     return found
-
-
-class _Tanh(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, x: Tensor) -> Tensor:
-        from firstlight.race.tanh import tanh as kernel
-
-        out = torch.empty_like(x)
-        kernel(x.detach().view(-1).numpy(), out.view(-1).numpy())
-        context.save_for_backward(out)
-        return out
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:
-        found: Tensor = torch.ops.aten.tanh_backward(gradient, *context.saved_tensors)
-        return found
 
 
 class _Linear(torch.autograd.Function):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from firstlight.race.batched import Stack
 from firstlight.race.jobs import tensors
+from firstlight.race.stack import Stack
 from firstlight.race.tasks import Task
 
 _EXAMPLES = 4
