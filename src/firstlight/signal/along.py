@@ -37,7 +37,8 @@ def surely(factor: float, shape: tuple[int, ...]) -> Kernel:
 
 def plus(gradient: Kernel, part: Kernel, sign: int = 1) -> Kernel:
     """Return a gradient's kernel with a part of it, which has no mean, added or taken out; the spread stays."""
-    return pointwise(lambda a, b: a + sign * b, gradient, part, spread=gradient.spread)
+    made = pointwise(lambda a, b: a + sign * b, gradient, part, spread=gradient.spread)
+    return replace(made, levels=gradient.levels)
 
 
 def meet(

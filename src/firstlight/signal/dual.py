@@ -58,15 +58,23 @@ def transformed(function: Function, kernel: Kernel, *, slope: bool = False, squa
     variance = kernel.variances()
     q = kernel.spread_out(np.sqrt(variance)) ** 2
     shift = np.broadcast_to(kernel.mean, variance.shape)
-    terms, means, rest, whole = _series(_Integrand(function, slope, square), shift.ravel(), variance.ravel())
+    rows = np.ones(1) if kernel.levels is None else kernel.levels
+    found = _series(_Integrand(function, slope, square), np.repeat(shift, len(rows)), np.outer(variance, rows).ravel())
+    terms, means, rest, whole = (part.reshape(variance.size, len(rows), *part.shape[1:]).mean(1) for part in found)
+    levels = None if kernel.levels is None else _relative(found[2].reshape(variance.size, len(rows)).mean(0))
     spread = kernel.spread_out(terms.reshape(*variance.shape, TERMS)) ** 2
     spread[..., -1] += kernel.spread_out(whole.reshape(variance.shape))
-    c = np.clip(kernel.covariances() / np.maximum(q, _TINY), -1.0, 1.0)
+    alike = float(np.sqrt(rows).mean()) ** 2  # the mean product of two rows' stds, where q is that of squares
+    c = np.clip(kernel.covariances() / np.maximum(alike * q, _TINY), -1.0, 1.0)
     pairs = _sum(spread, c)
     agree = (slice(1, None),) * kernel.pairs.ndim
     pairs[agree] = rest.reshape(variance.shape)
     mean = means.reshape(variance.shape)
-    return Kernel(kernel.dims, pairs, mean, kernel.spread)
+    return Kernel(kernel.dims, pairs, mean, kernel.spread, levels)
+
+
+def _relative(powers: Array) -> Array:
+    return powers / max(float(powers.mean()), _TINY)
 
 
 @lru_cache(maxsize=512)
@@ -95,7 +103,8 @@ def _straight(kernel: Kernel, slope: float, at: float, *, derivative: bool, squa
         return None
     means = kernel.spread_out(kernel.mean)
     pairs = slope**2 * kernel.pairs + 2 * slope * at * means + at**2
-    return Kernel(kernel.dims, pairs, slope * kernel.mean + at, kernel.spread)
+    levels = kernel.levels if at == 0 else None
+    return Kernel(kernel.dims, pairs, slope * kernel.mean + at, kernel.spread, levels)
 
 
 def mean_slope(function: Function, kernel: Kernel) -> float:

@@ -66,13 +66,15 @@ class Kernel:
 
     dims: the atoms of every dimension, outermost first; dimensions of size 1 have none. pairs: E[x_i x_j], an axis an atom,
     index 0 where i and j differ on it, then where they agree. mean: E x, an axis an atom, of length 1 where places are
-    not told apart. spread: how much second moments differ from one draw of the weights to another.
+    not told apart. spread: how much second moments differ from one draw of the weights to another. levels: powers of rows
+    in parts of the mean, see levels.py.
     """
 
     dims: tuple[Dim, ...]
     pairs: Array
     mean: Array
     spread: Spread = Spread()
+    levels: Array | None = None
 
     @property
     def atoms(self) -> Dim:

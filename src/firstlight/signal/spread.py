@@ -13,6 +13,7 @@ import numpy as np
 from firstlight.signal.combine import product
 from firstlight.signal.dual import Function, elasticity, linear, transformed
 from firstlight.signal.kernel import Kernel, Spread
+from firstlight.signal.levels import multiplied
 from firstlight.signal.maps import Array
 
 _TINY, _NARROW, _WIDEST = 1e-30, 0.01, 1.0
@@ -95,9 +96,11 @@ def through(function: Function, before: Kernel, gradient: Kernel) -> Kernel:
     slope = transformed(function, before, slope=True)
     shares = _shares(gradient)
     if shares[0] < _WIDE or gradient.second <= _TINY:
-        return replace(product(gradient, slope), spread=gradient.spread)
+        return replace(multiplied(product(gradient, slope), gradient, slope), spread=gradient.spread)
     slope = replace(slope, spread=NONE)  # at the mean variance: the draws that make
-    made = product(gradient, slope)  # a signal large, and slopes small, make gradients large as well
+    made = multiplied(
+        product(gradient, slope), gradient, slope
+    )  # a signal large, and slopes small, make gradients large as well
     if slope.second <= _TINY:
         return made
     sizes = gradient.spread_out(gradient.squares(), squares=True)

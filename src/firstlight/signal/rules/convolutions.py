@@ -6,10 +6,12 @@ from functools import reduce
 from itertools import product as combinations
 
 import numpy as np
+import torch
 
 from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import contracted, total
 from firstlight.signal.kernel import Kernel, random
+from firstlight.signal.levels import grouped, shifted
 from firstlight.signal.maps import Array, pair_map
 from firstlight.signal.rules.products import is_weight
 from firstlight.signal.rules.reductions import summed_to
@@ -121,10 +123,30 @@ def convolution(run: Run, node: Node) -> State:
     made = _convolved(run, node, run.kernel(x), back=False)
     if is_weight(run, w):
         made = drawn(made, orthogonal=w in run.orthogonal, places=math.prod(node.out.shape[2:]))
+    levels, power = _levels(run, node), made.second
     if bias is not None:
         shift = run.kernel(bias)
         made = total(made, shift.reshaped((bias.shape[0], *[1] * (len(x.shape) - 2))).broadcast(made.shape))
-    return State(made=made)
+        levels = shifted(levels, power, shift.second)
+    return State(made=replace(made, levels=levels))
+
+
+def _levels(run: Run, node: Node) -> Array | None:
+    """Return the levels of places times a weight: those that known numbers show, or of x where one tap is all there is."""
+    x, w, known = node.args[0], node.args[1], run.known(node.args[0])
+    if not is_weight(run, w) or node.args[6] or node.args[8] != 1:
+        return None
+    taps = w.shape[2:]
+    share = _share(_weights(run, node, back=False), taps)
+    share = np.full(taps, 1 / math.prod(taps)) if share is None else share / share.sum()
+    if known is not None:
+        weight = torch.from_numpy(share).expand(1, x.shape[1], *taps)
+        return grouped(node.func(known.double().square(), weight, None, *node.args[3:]))
+    return run.kernel(x).levels if _one_tap(share) else None
+
+
+def _one_tap(share: Array) -> bool:
+    return bool(share.max() > (1 - 1e-9) * share.sum())
 
 
 @backward("convolution")
@@ -134,6 +156,8 @@ def convolution_backward(run: Run, node: Node, gradient: Kernel) -> None:
     made = _convolved(run, node, gradient, back=True)
     if is_weight(run, w):
         made = drawn(made, orthogonal=w in run.orthogonal, places=math.prod(x.shape[2:]))
+        kept = run.kernel(x).levels is not None and run.kernel(node.out).levels is not None
+        made = replace(made, levels=gradient.levels if kept else None)
         lies = lying(run, node.out, gradient) if x.node is not None else None
         if lies is not None:
             made = run.lay(x, made, _along_back(run, node, lies))

@@ -1,8 +1,12 @@
 """Rules for matrix products: with weights, which are drawn anew, and of two signals."""
 
+from dataclasses import replace
+
 from firstlight.model.operators.graph import Node, Value
 from firstlight.signal.combine import contracted, total
 from firstlight.signal.kernel import Kernel
+from firstlight.signal.levels import grouped, shifted
+from firstlight.signal.maps import Array
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.sampled import origin, sampled, sampled_backward
 from firstlight.signal.rules.table import Run, State, backward, forward, lying
@@ -52,9 +56,19 @@ def matrix(run: Run, node: Node) -> State:
     if _of_one(run, a, b):
         return sampled(run, node)[0]
     made = multiplied(run, a, b, _LETTERS[node.op]).scaled(alpha)
+    levels, power = _levels(run, a, b), made.second
     if added is not None and beta:
-        made = total(made, run.kernel(added).scaled(beta).broadcast(node.out.shape))
-    return State(made=made)
+        shift = run.kernel(added).scaled(beta)
+        made, levels = total(made, shift.broadcast(node.out.shape)), shifted(levels, power, shift.second)
+    return State(made=replace(made, levels=levels))
+
+
+def _levels(run: Run, a: Value, b: Value) -> Array | None:
+    """Return the levels of rows times a weight: those that the rows have, or that known numbers show."""
+    if not is_weight(run, b) or is_weight(run, a) or len(a.shape) != 2:
+        return None
+    known = run.known(a)
+    return run.kernel(a).levels if known is None else grouped(known.double().square().sum(1))
 
 
 @backward(" ".join(_LETTERS))
@@ -72,6 +86,7 @@ def matrix_backward(run: Run, node: Node, gradient: Kernel) -> None:
         made = contracted(gradient, run.kernel(other), (out, other_word, word)).scaled(alpha)
         if is_weight(run, other):
             made = drawn(made, orthogonal=other in run.orthogonal)
+            made = replace(made, levels=gradient.levels if value is a else None)
             lies = lying(run, node.out, gradient) if value is a and value.node is not None else None
             if lies is not None:
                 back = lies.scaled(node.out.shape[1] * run.kernel(other).second * alpha)
