@@ -1,5 +1,7 @@
 """What a batch holds of layers that read the data: where it is far from 0, biases take its mean away, under any seed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -116,6 +118,73 @@ def test_a_mean_that_is_not_twice_what_varies_stays(shift: float, distribution: 
     """Digits have mean 0 and std 1 over all, pixels' means the power 0.48 and what varies 0.52: 4 times that from 1.26 on."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), norm(64), nn.ReLU(), nn.Linear(64, 10))
     assert fl.plan(model, "auto", example=task("digits").batch(128)[0] + shift)["1.bias"].distribution == distribution
+
+
+LARGE = torch.ones(64).index_fill(0, torch.tensor([10, 29, 45]), 100.0).reshape(1, 8, 8)
+
+
+@pytest.mark.parametrize("act", [nn.Tanh, nn.ReLU])
+def test_inputs_that_vary_far_more_than_others_get_smaller_weights(act: type[nn.Module]) -> None:
+    inputs = LARGE * task("digits").batch(128)[0]
+    model = chain(act, 12)
+    plan = fl.plan(model, "auto", example=inputs)
+    stds = inputs.flatten(1).std(0, correction=0)
+    wanted = (3 * stds[stds > 0].median() / stds.clamp_min(1e-9)).clamp_max(1)
+    listed = torch.tensor([float(size) for size in str(plan["1.weight"].options["columns"]).split("/")])
+    assert torch.allclose(listed, wanted, rtol=1e-3)
+    assert (listed < 1).nonzero().flatten().tolist() == [10, 29, 45]
+    weight = plan.apply(model, seed=2).get_parameter("1.weight").detach()
+    assert float(weight.square().mean().sqrt()) == pytest.approx(plan["1.weight"].std, rel=0.05)
+
+
+def test_smaller_columns_are_those_of_the_same_matrix() -> None:
+    inputs = LARGE * task("digits").batch(128)[0]
+    plan = fl.plan(chain(nn.Tanh, 4), "auto", example=inputs)
+    mixed = fl.plan(chain(nn.Tanh, 4), fl.compose("auto", {"1.weight": "orthogonal"}), example=inputs)
+    ours, plain = (made.apply(chain(nn.Tanh, 4), seed=2).get_parameter("1.weight").detach() for made in (plan, mixed))
+    ratio = (ours / plain)[0]
+    listed = torch.tensor([float(size) for size in str(plan["1.weight"].options["columns"]).split("/")])
+    assert torch.allclose(ratio / ratio.max(), listed, rtol=1e-3)
+
+
+def test_the_outputs_of_such_a_layer_have_their_size_and_no_input_drowns_the_others() -> None:
+    inputs = LARGE * task("digits").batch(128)[0]
+    model = fl.initialize(chain(nn.Tanh, 4), "auto", seed=1, example=inputs)
+    found = first_outputs(model, inputs)
+    assert float(found.square().mean().sqrt()) == pytest.approx(1.0, rel=1e-3)
+    few = (LARGE > 1).flatten()
+    weight = model.get_parameter("1.weight").detach()
+    part = (inputs.flatten(1)[:, few] @ weight[:, few].T).var(0).sum() / found.var(0).sum()
+    assert float(part) < 0.6
+    control = fl.initialize(chain(nn.Tanh, 4), "orthogonal", seed=1).get_parameter("1.weight").detach()
+    of_control = (inputs.flatten(1)[:, few] @ control[:, few].T).var(0).sum() / (inputs.flatten(1) @ control.T).var(
+        0
+    ).sum()
+    assert float(of_control) > 0.95
+
+
+def test_digits_as_they_are_and_one_channel_alone_need_no_sizes() -> None:
+    assert fl.plan(chain(nn.Tanh, 4), "auto", example=task("digits").batch(128)[0])["1.weight"].options == {}
+    pictures = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    assert fl.plan(pictures, "auto", example=LARGE * task("digits").batch(64)[0])["0.weight"].options == {}
+
+
+def test_a_channel_that_is_far_larger_gets_smaller_kernels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(32, 3, 8, 8, generator=generator) * torch.tensor([1.0, 50.0, 1.0])[:, None, None]
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    sizes = str(fl.plan(model, "auto", example=inputs)["0.weight"].options["columns"]).split("/")
+    assert [float(size) for size in sizes] == pytest.approx([1.0, 3 / 50, 1.0], rel=0.05)
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    model = nn.Linear(3, 2)
+    row = fl.plan(model, "orthogonal")["weight"]
+    wrong = fl.Plan("by-hand", [replace(row, options={"columns": "1/2"}), fl.plan(model, "orthogonal")["bias"]])
+    with pytest.raises(
+        fl.errors.OptionError, match=r"'weight' \(2, 3\): 2 sizes of columns .* needs one for each input"
+    ):
+        wrong.apply(model)
 
 
 def test_data_with_a_large_mean_is_learned_from() -> None:

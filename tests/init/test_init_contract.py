@@ -256,6 +256,8 @@ def test_the_registry_keeps_the_stated_std(name: str) -> None:
         ("values", None, {"values": "1/nan"}, "must be finite numbers"),
         ("values", None, {}, "needs the option 'values'"),
         ("orthogonal", 1.0, {"alike": ""}, "must be a word"),
+        ("orthogonal", 1.0, {"columns": "1/0"}, "columns = '1/0', must be numbers above 0"),
+        ("normal", 1.0, {"columns": "1/2"}, "no option 'columns'"),
     ],
 )
 def test_the_registry_checks_before_anything_is_drawn(distribution: str, std: Any, options: Any, message: str) -> None:

@@ -7,7 +7,8 @@ import torch
 
 from firstlight.apply.parts import draw_whole, parts
 from firstlight.errors import FirstlightError, PlanError, did_you_mean
-from firstlight.init.registry import check, numbers
+from firstlight.init.listed import numbers
+from firstlight.init.registry import check
 from firstlight.model.shards import Box
 from firstlight.recipes.row import PlanRow
 

@@ -6,12 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from firstlight.calibrate.data import channels_of
 from firstlight.recipes.choice import Number
 from firstlight.recipes.row import PlanRow
 
-_PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_FEWEST = 8  # examples, or places of them, of which a mean is taken
-_MOST_INPUTS = 4096  # whose means a plan lists one by one
 _FAR = 4.0  # data is far from 0 whose mean makes over this many times the power of what varies: is over twice as large
 
 
@@ -25,18 +23,14 @@ class Centring:
 
     def measure(self, module: nn.Module, inputs: Any, bare: Tensor) -> Tensor | None:
         """Note the mean of each input and return what it makes of each output, (outputs,); None where it may stay."""
-        if not isinstance(module, _PLAIN) or not isinstance(inputs, Tensor) or self.weight.layout or self.weight.slices:
+        given = channels_of(module, self.weight, inputs)
+        if given is None:
             return None
         matrix = module.get_parameter("weight").double()
-        axis = 1 - matrix.ndim  # of the inputs, as of the outputs
-        count, channels = inputs.numel() // max(inputs.shape[axis], 1), inputs.shape[axis]
-        if matrix.shape[1] != channels or channels > _MOST_INPUTS or count < _FEWEST:
-            return None
-        axes = [i for i in range(inputs.ndim) if i != axis % inputs.ndim]
-        means = [float(f"{mean:.9g}") for mean in inputs.double().mean(axes).tolist()]
+        means = [float(f"{mean:.9g}") for mean in given.mean(0).tolist()]
         made = matrix.flatten(2).sum(2) if matrix.ndim > 2 else matrix
         shared = made @ made.new_tensor(means)
-        varying = bare.double().movedim(axis, -1) - shared
+        varying = bare.double().movedim(1 - matrix.ndim, -1) - shared
         if not all(map(math.isfinite, means)) or float(shared.square().mean()) <= _FAR * float(varying.square().mean()):
             return None
         self.means = means

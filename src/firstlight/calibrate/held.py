@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from firstlight import apply
 from firstlight.calibrate.centring import Centring
+from firstlight.calibrate.columns import resized, uneven
 from firstlight.calibrate.layers import Correction, call, corrections, scaled, tensors
 from firstlight.calibrate.levels import Levelled, levelling
+from firstlight.init.patterns import resize_columns_
 from firstlight.model.tensors import TensorInfo
 from firstlight.recipes.recipe import Held
 from firstlight.recipes.row import PlanRow
@@ -63,7 +65,8 @@ def hold(
         module, size = trial.get_submodule(owner), math.sqrt(held.moments[correction.row.name])
         settled = _settled(rows, owner, correction.row, held, batch)
         biases |= settled
-        hook = _holding(correction, size, next(iter(settled.values()), None))
+        reads = correction.row.name in held.reading
+        hook = _holding(correction, size, next(iter(settled.values()), None), reads=reads)
         module.register_forward_hook(hook, with_kwargs=True)
     for name, word in held.levels.items():
         for bias, owner in _tied(rows, name, trial):
@@ -73,6 +76,8 @@ def hold(
         call(trial, _few(batch))
     by_name = {correction.row.name: correction for correction in found.values()}
     made = [scaled(row, by_name.get(row.name), "size") for row in rows]
+    sizes = {name: correction.columns for name, correction in by_name.items() if correction.columns is not None}
+    made = [resized(row, sizes[row.name]) if row.name in sizes else row for row in made]
     return [biases[row.name].row(row) if row.name in biases else row for row in made]
 
 
@@ -108,17 +113,22 @@ def _tied(rows: Sequence[PlanRow], name: str, model: nn.Module) -> list[tuple[st
     return [(bias.name, owner) for owner in linear if (bias := _constant_bias(rows, owner)) is not None]
 
 
-def _holding(correction: Correction, size: float, settled: Levelled | Centring | None) -> Any:
+def _holding(correction: Correction, size: float, settled: Levelled | Centring | None, *, reads: bool) -> Any:
     def hold_layer(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         correction.calls += 1
         if correction.calls > 1 or not isinstance(output, Tensor) or not output.numel():
             return None
+        given = args[0] if args else None
+        correction.columns = uneven(module, correction.row, given) if reads else None
+        if correction.columns is not None:
+            resize_columns_(module.get_parameter("weight"), correction.columns)
+            output = module.forward(*args, **kwargs)
         bias = _bias_of(module, output)
         bare = output - bias
         axis = -1 - _places(module)  # of the outputs
         mean = None
         if isinstance(settled, Centring):
-            mean = settled.measure(module, args[0] if args else None, bare)
+            mean = settled.measure(module, given, bare)
         elif settled is not None:
             mean = settled.mean(bare, axis)
         about = bare if mean is None else bare - _along(mean.to(bare.dtype), bare, axis)

@@ -16,12 +16,13 @@ _MEASURED = ("Linear", "Conv", "Bilinear", "AttentionOutput")
 
 @dataclass
 class Correction:
-    """One layer: its row, the factor found so far, and what its output's std was at first."""
+    """One layer: its row, the factor found so far, what its output's std was at first, and the sizes of its columns."""
 
     row: PlanRow
     factor: float = 1.0
     first: float | None = None
     calls: int = 0
+    columns: list[float] | None = None
 
 
 def corrections(rows: Sequence[PlanRow], infos: Sequence[TensorInfo]) -> dict[str, Correction]:

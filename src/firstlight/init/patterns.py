@@ -227,3 +227,34 @@ def values_(tensor: Tensor, values: Sequence[float]) -> Tensor:
             "Nothing was written."
         )
     return tensor if tensor.is_meta else tensor.copy_(torch.tensor(values, dtype=torch.float64))
+
+
+@torch.no_grad()
+def resize_columns_(tensor: Tensor, sizes: Sequence[float]) -> Tensor:
+    """Multiply what meets each input by the input's size, in place, so that the values keep their std in expectation.
+
+    Args:
+        tensor: (outputs, inputs, *kernel).
+        sizes: one for each input, above 0; only how they compare counts.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        OptionError: if there are not as many sizes as inputs.
+
+    Example:
+        >>> resize_columns_(torch.ones(1, 2), [1, 7]).tolist()
+        [[0.20000000298023224, 1.399999976158142]]
+    """
+    if tensor.ndim < 2 or len(sizes) != tensor.shape[1]:
+        raise OptionError(
+            f"{len(sizes)} sizes of columns for a weight of shape {tuple(tensor.shape)}: needs one for each input. "
+            "Nothing was written."
+        )
+    if tensor.is_meta:
+        return tensor
+    mean = math.sqrt(math.fsum(size * size for size in sizes) / len(sizes))
+    factors = torch.tensor([size / mean for size in sizes], dtype=torch.float64)
+    made = tensor.double() * factors.reshape(-1, *[1] * (tensor.ndim - 2)).to(tensor.device)
+    return tensor.copy_(made)

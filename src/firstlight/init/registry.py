@@ -10,6 +10,7 @@ from torch import Tensor
 
 from firstlight.errors import OptionError, did_you_mean
 from firstlight.init import basic, identity, patterns, structured
+from firstlight.init.listed import numbers, shares, sizes
 from firstlight.random import Law, Normal, Uniform, fill
 
 Check = Callable[[str, Any], None]
@@ -31,8 +32,13 @@ class Distribution:
     alone: bool = True
 
     def __call__(self, tensor: Tensor, *, std: float | None, seed: int, name: str, **options: Any) -> Tensor:
-        """Fill the tensor in place and return it. One that is `alike` another gets the numbers of that name."""
-        return self.draw(tensor, std=std, seed=seed, name=options.pop("alike", name), **options)
+        """Fill the tensor in place and return it. One that is `alike` another gets the numbers of that name.
+
+        columns: how large the numbers that meet each input are beside those that meet the others, as 'a/b/c'.
+        """
+        columns = options.pop("columns", "")
+        self.draw(tensor, std=std, seed=seed, name=options.pop("alike", name), **options)
+        return patterns.resize_columns_(tensor, sizes(columns)) if columns else tensor
 
 
 def check(distribution: str, std: float | None, options: Mapping[str, Any]) -> None:
@@ -58,6 +64,9 @@ def check(distribution: str, std: float | None, options: Mapping[str, Any]) -> N
     for name, value in options.items():
         if name == "alike" and found.has_std:
             _word(f"distribution '{distribution}': {name}", value)
+            continue
+        if name == "columns" and found.has_std and not found.elementwise:
+            sizes(str(value))
             continue
         if name not in found.options:
             takes = ", ".join(found.options) or "none"
@@ -234,44 +243,6 @@ def _centring(
             "distribution 'centring' is computed from the weight that it names: apply a plan with both. Nothing was written."
         )
     return tensor
-
-
-def numbers(text: str) -> tuple[float, ...]:
-    """Return the numbers written as 'a/b/c'.
-
-    Raises:
-        OptionError: if a part is not a finite number.
-
-    Example:
-        >>> numbers("-0.5/2")
-        (-0.5, 2.0)
-    """
-    try:
-        found = tuple(float(part) for part in text.split("/"))
-    except ValueError:
-        found = (math.nan,)
-    if not all(map(math.isfinite, found)):
-        raise OptionError(f"values = '{text}', must be finite numbers with / between them. Nothing was written.")
-    return found
-
-
-def shares(text: str) -> tuple[float, ...]:
-    """Return the frequencies written as 'a/b/c', each above 0; they need not add up to 1.
-
-    Raises:
-        OptionError: if a part is not a number above 0.
-
-    Example:
-        >>> shares("9/1")
-        (9.0, 1.0)
-    """
-    try:
-        found = tuple(float(part) for part in text.split("/"))
-    except ValueError:
-        found = ()
-    if not found or not all(math.isfinite(share) and share > 0 for share in found):
-        raise OptionError(f"frequencies = '{text}', must be numbers above 0 with / between them. Nothing was written.")
-    return found
 
 
 def _frequencies(what: str, value: Any) -> None:

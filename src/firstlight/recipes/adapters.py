@@ -2,7 +2,7 @@
 
 import math
 
-from firstlight.init.registry import shares
+from firstlight.init.listed import shares
 from firstlight.model.spec import Option
 from firstlight.model.tensors import TensorInfo
 from firstlight.recipes import branches

@@ -30,7 +30,7 @@ class Held:
     A level is what an output layer gives on average, by its bias, when nothing is known of an example: 'zero'; 'tokens', the
     log of how frequent each token is in the batch; 'inputs', the mean of the input. The moment of an output that has a level is
     about its mean. reading: the weights that read the data; where it is far from 0, biases take away what its mean makes, and
-    the moment is of what is left.
+    the moment is of what is left; where some of its numbers vary far more than others, their weights are smaller.
     """
 
     moments: Mapping[str, float]
