@@ -208,6 +208,7 @@ def plan(
     *,
     keep: str | Sequence[str] = (),
     example: Any = None,
+    seed: int = 0,
 ) -> Plan:
     """Return a plan in which every parameter and buffer of the model has exactly one row. The model is only read.
 
@@ -234,7 +235,19 @@ def plan(
         >>> len(made), made["0.weight"].distribution, round(made["0.weight"].std, 4)
         (4, 'normal', 0.4082)
     """
-    return _plan(model, recipe, keep, example, seed=0)
+    return _plan(model, recipe, keep, example, seed)
+
+
+def is_measured(recipe: "str | os.PathLike[str] | Recipe | Composition | Plan") -> bool:
+    """Return whether the plans that a recipe makes depend on the seed, because it measures weights on a batch.
+
+    Example:
+        >>> is_measured("auto"), is_measured("lsuv"), is_measured("he")
+        (True, True, False)
+    """
+    found = _find(recipe) if isinstance(recipe, str | os.PathLike) else recipe
+    base = found.base if isinstance(found, Composition) else found
+    return isinstance(base, Recipe) and (base.measures or base.targets is not None)
 
 
 def _plan(

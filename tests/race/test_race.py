@@ -10,6 +10,7 @@ from torch import nn
 
 import firstlight as fl
 from firstlight.errors import MeasureError, OptionError, PlanError, TargetError
+from firstlight.model.targets import load
 from firstlight.race import RATES, Schedule, task, train
 from firstlight.race.train import batches
 
@@ -53,6 +54,16 @@ def test_a_wild_learning_rate_diverges_and_is_said_to() -> None:
     row = one("normal:std=1", lrs=[1e6], model="mlp:depth=6,width=64,act=relu").rows[0]
     assert row.status == "diverged"
     assert row.steps < 60
+
+
+def test_a_recipe_that_measures_does_so_on_the_weights_of_each_seed() -> None:
+    """The bias of the outputs answers the weights that were measured: under another seed's it is wrong by its own size."""
+    build, data = load("cnn:depth=10,width=8").build, task("digits")
+    once = fl.plan(build(0), "auto", example=data.batch(64)[0])
+    result = one(["auto"], model="cnn:depth=10,width=8", steps=1, first_seed=1, signals=True)
+    other = one(once, model="cnn:depth=10,width=8", steps=1, first_seed=1, signals=True)
+    assert result.starts[0].loss < 3.5
+    assert other.starts[0].loss > 7
 
 
 def test_a_race_repeats_itself_for_a_seed() -> None:

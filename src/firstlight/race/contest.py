@@ -10,7 +10,7 @@ from torch import nn
 
 from firstlight.errors import OptionError, did_you_mean
 from firstlight.model.targets import load
-from firstlight.plan import Plan, plan
+from firstlight.plan import Plan, is_measured, plan
 from firstlight.race import jobs
 from firstlight.race.fit import check_fit
 from firstlight.race.matching import matched
@@ -233,7 +233,8 @@ def _question(
     check_fit(built, data)
     example = data.batch(_EXAMPLES)[0]  # for roles, which are read on it, and for recipes that look at data
     plans = {label: None if start is None else plan(built, start, example=example) for label, start in starts.items()}
-    return Question(models, data, plans, schedule, target_accuracy)
+    measured = {label: start for label, start in starts.items() if start is not None and is_measured(start)}
+    return Question(models, data, plans, schedule, target_accuracy, measured, example)
 
 
 def _grid(

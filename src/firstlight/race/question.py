@@ -3,8 +3,8 @@
 import hashlib
 import json
 import threading
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,10 +12,11 @@ from torch import nn
 
 from firstlight.model.generators import own_generators
 from firstlight.model.targets import load
-from firstlight.plan import Plan
+from firstlight.plan import Plan, plan
 from firstlight.race.record import Ended, Schedule
 from firstlight.race.row import RaceRow
 from firstlight.race.tasks import Split, Task
+from firstlight.recipes import Recipe
 
 _building = threading.Lock()  # models are built under seeded global generators, one at a time
 
@@ -58,14 +59,21 @@ class Models:
 
 @dataclass(frozen=True)
 class Question:
-    """A race without its list of runs. plans: of each start; None leaves the model as it is built."""
+    """A race without its list of runs.
+
+    plans: of each start; None leaves the model as it is built. measured: the recipes of those that measure weights on the
+    example, which are planned anew for each seed.
+    """
 
     models: Models
     task: Task
     plans: dict[str, Plan | None]
     schedule: Schedule
     target_accuracy: float
+    measured: Mapping[str, str | Recipe | Plan]
+    example: Any
     device: str = "cpu"
+    _made: dict[tuple[str, int], Plan] = field(default_factory=dict, compare=False)
 
     def on(self, device: str) -> "Question":
         """Return the question with the task's data, and the models it starts, on a device."""
@@ -78,10 +86,17 @@ class Question:
 
     def start(self, init: str, seed: int) -> nn.Module:
         """Return a new model with the weights of a start under a seed."""
-        chosen = self.plans[init]
         with _building:
             model = self.models.build(seed)
+            chosen = self._plan(init, seed, model)
             return (model if chosen is None else chosen.apply(model, seed)).to(self.device)
+
+    def _plan(self, init: str, seed: int, model: nn.Module) -> Plan | None:
+        if init not in self.measured:
+            return self.plans[init]
+        if (init, seed) not in self._made:
+            self._made[init, seed] = plan(model, self.measured[init], example=self.example, seed=seed)
+        return self._made[init, seed]
 
     def row(self, run: Run, ended: Ended) -> RaceRow:
         """Return what a run that has ended leaves."""
