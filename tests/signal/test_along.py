@@ -15,6 +15,18 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+class Owned(nn.Module):
+    """A model with a squared error of its own."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        out = self.model(x)
+        return {"out": out, "loss": torch.nn.functional.mse_loss(out, wanted)}
+
+
 def test_a_gradient_that_is_alike_at_all_places_grows_beyond_independent_weights() -> None:
     """The goal for plain convolution networks is 15 %. With weights taken as independent the first layer is 24 % too small.
 
@@ -42,6 +54,8 @@ def test_a_squared_error_holds_the_weights_that_it_is_passed_back_through(output
     wick = outputs * (128 + outputs + 1) / 128**2
     size = 2 / (256 * outputs) * math.sqrt(wick) * row.forward_std
     assert row.gradient_std == pytest.approx(size, rel=0.02)
+    own = fl.predict(Owned(model), example=(batch, torch.zeros(256, outputs)), plan="lecun")["model.1"]
+    assert own.gradient_std == pytest.approx(size, rel=0.02)
 
 
 def test_a_target_beyond_the_outputs_reach_leaves_gradients_independent() -> None:

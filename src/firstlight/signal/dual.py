@@ -77,6 +77,11 @@ def _relative(powers: Array) -> Array:
     return powers / max(float(powers.mean()), _TINY)
 
 
+def slopes(function: Function, x: Array) -> tuple[Array, Array]:
+    """Return f(x) and f'(x)."""
+    return _Integrand(function, False, False)(x), _Integrand(function, True, False)(x)
+
+
 @lru_cache(maxsize=512)
 def linear(function: Function) -> tuple[float, float] | None:
     """Return slope and value at 0 of a function that is a straight line, None of any other.

@@ -16,6 +16,7 @@ from firstlight.signal.dual import Function, transformed
 from firstlight.signal.kernel import Kernel, Spread, constant, random
 from firstlight.signal.rules.reductions import summed_to
 from firstlight.signal.rules.table import Parts, Run, State, backward, forward, with_cross
+from firstlight.signal.skips import Skip
 
 UNARY = (
     "relu gelu silu sigmoid tanh elu celu selu leaky_relu softplus softsign hardtanh hardsigmoid hardswish hardshrink "
@@ -267,6 +268,8 @@ def binary_backward(run: Run, node: Node, gradient: Kernel) -> None:
             kept = _beside_size(run, other, value) if sized else 1.0
             passed, factor = product(gradient, slope).scaled(kept), kept * float(slope.mean.mean())
         if value.shape == node.out.shape:
+            if node.op == "add" and alpha == 1 and node.out in run.functions and isinstance(other, Value):
+                run.skips[value] = Skip(gradient, run.functions[node.out], run.kernel(node.out), run.kernel(other))
             run.push(value, passed, _times_all(run.origins[node.out], factor))
         else:
             run.push(value, summed_to(passed, value.shape))

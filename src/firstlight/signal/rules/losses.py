@@ -13,6 +13,7 @@ from firstlight.signal.dual import transformed
 from firstlight.signal.kernel import Kernel, constant, observed, random
 from firstlight.signal.rules.attention import softmax, uninformed
 from firstlight.signal.rules.table import Run, State, argument, backward, forward
+from firstlight.signal.spread import root
 
 
 def cross_entropy(logits: Kernel, dim: int, target: Tensor | None) -> tuple[Kernel, float]:
@@ -63,7 +64,7 @@ def squared_error(output: Kernel, target: Tensor | None) -> tuple[Kernel, float]
 
 def error_along(shape: tuple[int, ...]) -> Kernel:
     """Return what of the gradient of a mean squared error lies along the output: all that is not the target's."""
-    return surely(2 / math.prod(shape), (*shape[:1], *[1] * (len(shape[1:]) > 0), *shape[2:]))
+    return surely(2 / math.prod(shape), tuple(1 if d == 1 else size for d, size in enumerate(shape)))
 
 
 def chances_along(logits: Kernel, dim: int) -> Kernel:
@@ -138,7 +139,11 @@ def error_backward(run: Run, node: Node, gradient: Kernel) -> None:
     count = math.prod(value.shape) if _reduction(node) == _MEAN else 1
     passed = product(made, gradient.broadcast(value.shape)).scaled(1 / count)
     run.push(value, passed)
-    if node.op == "mse_loss" and wanted.node is not None:
+    if node.op != "mse_loss":
+        return
+    whole = math.prod(value.shape) * math.sqrt(gradient.second) / count
+    run.along[value] = error_along(value.shape).scaled(whole * root(1.0, kernel.spread))
+    if wanted.node is not None:
         run.push(wanted, passed)
 
 

@@ -18,6 +18,7 @@ from firstlight.signal.combine import aligned, product, total
 from firstlight.signal.dual import Function, linear, mean_slope
 from firstlight.signal.kernel import Kernel, observed
 from firstlight.signal.maps import Array
+from firstlight.signal.skips import Skip, joined
 from firstlight.signal.spread import after, through
 
 Parts = dict[int, float]
@@ -62,6 +63,8 @@ class Run:
     shown: set[Value] = field(default_factory=set)
     along: dict[Value, Kernel] = field(default_factory=dict)
     met: dict[Value, Met] = field(default_factory=dict)
+    functions: dict[Value, Function] = field(default_factory=dict)
+    skips: dict[Value, Skip] = field(default_factory=dict)
 
     def state(self, value: Value) -> State:
         """Return the state of a value; one without a state is an empty tensor and counts as zeros."""
@@ -131,8 +134,12 @@ class Run:
         slope = mean_slope(state.function, before)
         parts = {source: factor * slope for source, factor in self.origins[value].items()}
         passed = through(state.function, before, gradient)
+        if value in self.skips:
+            passed = joined(passed, self.skips[value], state.function, before)
         if by_weights(self, state.root):
             passed = self._meet(value, before, gradient, passed)
+        if state.root not in self.gradients:
+            self.functions[state.root] = state.function
         self.push(state.root, passed, parts)
 
     def _meet(self, value: Value, before: Kernel, gradient: Kernel, passed: Kernel) -> Kernel:
@@ -161,6 +168,7 @@ class Run:
             self.gradients[value], self.origins[value] = gradient, parts
             return
         self.met.pop(value, None)
+        self.functions.pop(value, None)
         known = self.origins[value]
         shared = {k: known[k] * factor for k, factor in parts.items() if k in known}
         self.gradients[value] = with_cross(total(before, gradient), [(self.sources[k], f) for k, f in shared.items()])
