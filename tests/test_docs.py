@@ -30,7 +30,7 @@ def console_examples() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     "path",
-    [README, *(ROOT / "docs" / name for name in ("recipes.md", "prediction.md", "why.md"))],
+    [README, *(ROOT / "docs" / name for name in ("recipes.md", "prediction.md", "why.md", "learning-rates.md"))],
     ids=lambda path: path.name,
 )
 def test_python_blocks_print_what_they_show(path: Path) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from firstlight.diagnose import Diagnosis, Finding, diagnose
     from firstlight.doctor import Checkup, doctor
     from firstlight.init import gain
+    from firstlight.learning_rates import learning_rates
     from firstlight.monitor import Monitor
     from firstlight.plan import Plan, initialize, keep, plan, verify
     from firstlight.race import RaceResult, race
@@ -43,6 +44,7 @@ _HOMES = {
     "gain": "init",
     "initialize": "plan",
     "keep": "plan",
+    "learning_rates": "learning_rates",
     "measure": "signal",
     "plan": "plan",
     "predict": "signal.predict",
@@ -70,6 +72,7 @@ __all__ = [
     "init",
     "initialize",
     "keep",
+    "learning_rates",
     "measure",
     "plan",
     "predict",
