@@ -360,6 +360,68 @@ def test_gates_that_keep_a_memory_start_open_and_see_inputs_at_their_own_size(ki
     assert float(model.rnn.weight_ih_l0.detach().std()) == pytest.approx(2**-0.5, rel=0.1)
 
 
+def test_a_plain_recurrence_that_keeps_its_memory_lets_half_of_each_input_in() -> None:
+    class Model(nn.Module):
+        def __init__(self, nonlinearity: str) -> None:
+            super().__init__()
+            self.rnn = nn.RNN(3, 32, batch_first=True, nonlinearity=nonlinearity)
+            self.head = nn.Linear(32, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made: Tensor = self.head(self.rnn(x)[0][:, -1])
+            return made
+
+    example = torch.randn(16, 5, 3)
+    model = fl.initialize(Model("tanh"), "auto", seed=0, example=example)
+    weight = model.get_parameter("rnn.weight_ih_l0").detach()
+    assert torch.allclose(weight.T @ weight, 0.25 * torch.eye(3), atol=1e-5)
+    assert fl.plan(Model("relu"), "auto", example=example)["rnn.weight_ih_l0"].distribution == "uniform"
+
+
+class Reader(nn.Module):
+    """A chain over the vectors of four tokens, with places added or not."""
+
+    def __init__(self, places: bool) -> None:
+        super().__init__()
+        self.table = nn.Embedding(16, 8)
+        self.places = nn.Parameter(torch.zeros(4, 8)) if places else None
+        self.chain = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.table(x)
+        h = h if self.places is None else h + self.places
+        made: Tensor = self.chain(h.flatten(1))
+        return made
+
+
+def test_vectors_that_a_chain_alone_reads_are_large_and_its_first_layer_undoes_it() -> None:
+    given = tokens()[:, :4]
+    model = fl.initialize(Reader(places=False), "auto", seed=0, example=given)
+    assert float(model.table.weight.detach().std()) == pytest.approx(3.0, rel=0.2)  # 5 · 3 / √(2 · 127) is 0.31 of 3
+    with torch.no_grad():
+        first = model.chain[0](model.table(given).flatten(1))
+    assert float(first.square().mean()) == pytest.approx(1.0, rel=1e-3)
+    unseen = fl.plan(Reader(places=False), "auto", example=given.to("meta"))  # nothing is measured
+    seen = fl.plan(Reader(places=False), "auto", example=given)
+    assert unseen["chain.0.weight"].std == pytest.approx(seen["chain.0.weight"].std, rel=0.3)
+    assert fl.plan(Reader(places=True), "auto", example=given)["table.weight"].std == 1.0
+    assert fl.plan(Text(), "auto", example=tokens())["table.weight"].std == 1.0
+
+
+@pytest.mark.parametrize(
+    ("act", "groups", "form"),
+    [(nn.ReLU, 8, "orthogonal"), (nn.ReLU, 1, "orthogonal"), (nn.SiLU, 8, "centred-orthogonal")],
+)
+def test_short_chains_with_depthwise_layers_use_all_units_where_activations_are_lines_but_at_zero(
+    act: Callable[[], nn.Module], groups: int, form: str
+) -> None:
+    parts = [
+        p for _ in range(5) for p in (nn.Conv2d(8, 8, 3, padding=1, groups=groups), act(), nn.Conv2d(8, 8, 1), act())
+    ]
+    model = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    assert fl.plan(model, "auto", example=torch.randn(16, 8, 4, 4))["6.weight"].distribution == form
+
+
 class Experts(nn.Module):
     """Experts of which a router chooses two for each example; no skip passes by them."""
 

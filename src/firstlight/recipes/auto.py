@@ -12,7 +12,7 @@ from firstlight.recipes import branches
 from firstlight.recipes.chains import GATE_MEAN, Chains, chains, is_gate, is_matrix
 from firstlight.recipes.choice import WEIGHTS, Choice, Context, Number, constant
 from firstlight.recipes.edge_of_chaos import Mirror, is_simple
-from firstlight.recipes.orthogonal import orthogonal
+from firstlight.recipes.orthogonal import orthogonal, unit_std
 from firstlight.recipes.recipe import Held, Level, register
 from firstlight.recipes.recurrent import lstm, open_gates
 from firstlight.recipes.scaled import before, embedding
@@ -24,6 +24,10 @@ _NEXT = (
     0.3  # where outputs are tokens: they start from the frequencies of tokens, which guesses at random must not drown
 )
 _KINDS = 4  # a table with this many times as many rows is that of tokens, the smaller one that of their kinds
+_ADDED = 0.5  # gain of what is added to a memory that keeps all
+# Size of vectors that a chain of plain weights alone reads, whose first layer undoes it (measured: 20 layers of ReLU over text,
+# loss 2.80 against 2.94 with 1; 30 layers 2.81, 2.93; 16 of SiLU 2.73, 2.77; 6 of GELU 2.83, 2.84).
+_READ = 3.0
 _ROUTED = 0.1  # outputs of a router that no skip connection passes by: its experts count nearly alike
 _REBUILDS = 0.1  # where the output has the size of the input: data that is rebuilt, whose error starts at its own power
 
@@ -90,6 +94,9 @@ def _embedding(info: TensorInfo, context: Context) -> Choice:
         return constant(
             0.0, "embedding of few kinds, added to that of tokens: 0, so that it does not drown what tells tokens apart"
         )
+    if info.name in chains(context).tables.values():
+        words = f"embedding: N(0, {_READ:g}²), so that the weights that read it, which learn from every example, learn faster"
+        return Choice("normal", _READ, words)
     return Choice("normal", 1.0, "embedding: N(0, 1), so that what the first layer reads has the size it is made for")
 
 
@@ -142,15 +149,18 @@ def _recurrent(info: TensorInfo, context: Context) -> Choice | None:
 
     The update gate starts open as LSTM's forget gate does: both keep what is remembered (measured: GRU over 64 pixels, loss
     0.77 against 1.00). Weights of inputs keep the size of single numbers, however few come in: gates hold a memory against
-    them. Without gates, what comes in adds up over time, and Xavier's smaller weights are better
-    (measured: tanh over 64 pixels, loss 0.87 against 1.36).
+    them. tanh without gates keeps all, and what comes in adds up over time, so that half as much is let in (measured: tanh over
+    64 pixels, loss 0.53 against 0.77 from Xavier's). ReLU forgets half a step, and stays with Xavier's.
     """
+    if info.role == "bias":
+        return open_gates(info, context, {"forget": 1.0, "update": 1.0})
     if info.role == "weight" and info.slices:
         return _orthogonal(
             info, 1.0, f"{before(info)} of a recurrent layer: {{}}, so that gates see inputs at their own size"
         )
-    if info.role == "bias":
-        return open_gates(info, context, {"forget": 1.0, "update": 1.0})
+    if info.role == "weight" and info.activation == "tanh":
+        words = f"orthogonal, gain {_ADDED:g}, as what comes in adds up over time"
+        return Choice("orthogonal", _ADDED * unit_std(info, info), f"{before(info)} of a recurrent layer: {words}")
     return lstm(info, context, forget=1.0)
 
 
@@ -193,7 +203,7 @@ def _form(info: TensorInfo, found: Chains, size: float, why: str) -> Choice:
     """Choose the weight that makes outputs of this size from what comes in, in the form that the pairs on both sides need."""
     incoming, point = found.point(found.previous(info)), found.point(info)
     rows, columns = point.style == "mirrored", incoming.style == "mirrored"
-    power = incoming.output_variance
+    power = _READ**2 if info.name in found.tables else incoming.output_variance
     shown = f"{before(info)}: {{}}, size {size:.4g} from a power of {power:.4g}" + (f", {why}" if why else "")
     if not is_simple(info) or not (rows or columns or incoming.style == "centred"):
         gain = size / math.sqrt(power)
