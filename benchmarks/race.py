@@ -59,7 +59,7 @@ def measure(width: int, optimizer: str, steps: int, repeats: int) -> dict[str, f
     models = Models(model)
     plans = {init: fl.plan(models.build(0), init) for init in INITS}
     schedule = Schedule(steps=steps, evaluate=max(1, steps // 10), patience=steps)
-    question = Question(models, task("digits"), dict(plans), schedule, 0.9)
+    question = Question(models, task("digits"), dict(plans), schedule, 0.9, measured={}, example=None)
     runs = [Run(init, optimizer, lr, seed) for init in INITS for lr in RATES for seed in range(SEEDS)]
     rows: dict[str, dict[Run, RaceRow]] = {"batched": {}, "side by side": {}}
 
