@@ -2,7 +2,8 @@
 
 It works on a copy; the model is only read.
 
-Only layers that a module computes as W x + b with a weight of its own are corrected: linear, convolution and bilinear ones.
+LSUV corrects layers that a module computes as W x + b with a weight of its own: linear, convolution and bilinear ones. What
+`auto` holds are these, weight-normed ones by the norms of their rows, and parameters that a forward multiplies by itself.
 """
 
 from firstlight.calibrate.held import can_hold, hold

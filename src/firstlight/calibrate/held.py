@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from firstlight import apply
 from firstlight.calibrate.centring import Centring
 from firstlight.calibrate.columns import resized, uneven
-from firstlight.calibrate.layers import Correction, call, corrections, scaled, tensors
+from firstlight.calibrate.layers import Correction, call, scalable, scaled, tensors
 from firstlight.calibrate.levels import Levelled, levelling
+from firstlight.calibrate.products import HoldProducts, bare
 from firstlight.init.patterns import resize_columns_
 from firstlight.model.tensors import TensorInfo
 from firstlight.recipes.recipe import Held
 from firstlight.recipes.row import PlanRow
 
+_SAME = 1e-6  # an output that varies less than this beside its mean is one output for all
 _ENOUGH = 128  # examples that sizes are told by, of a batch that has more
 
 
@@ -57,27 +59,30 @@ def hold(
     Raises:
         MeasureError: if forward fails.
     """
-    found = {owner: c for owner, c in corrections(rows, infos).items() if held.moments.get(c.row.name, 0.0) > 0}
+    sizes = {name: math.sqrt(moment) for name, moment in held.moments.items() if moment > 0}
+    found = {owner: c for owner, c in scalable(rows, infos).items() if c.weight in sizes}
     trial = copy.deepcopy(model)
     apply.write(rows, trial, seed)
     biases: dict[str, Levelled | Centring] = {}  # what is found of them, by name
     for owner, correction in found.items():
-        module, size = trial.get_submodule(owner), math.sqrt(held.moments[correction.row.name])
-        settled = _settled(rows, owner, correction.row, held, batch)
+        module, free = trial.get_submodule(owner), trial.get_parameter(correction.row.name)
+        settled = _settled(rows, owner, correction, held, batch)
         biases |= settled
         reads = correction.row.name in held.reading
-        hook = _holding(correction, size, next(iter(settled.values()), None), reads=reads)
+        hook = _holding(correction, free, sizes[correction.weight], next(iter(settled.values()), None), reads=reads)
         module.register_forward_hook(hook, with_kwargs=True)
     for name, word in held.levels.items():
         for bias, owner in _tied(rows, name, trial):
             biases[bias] = level = Levelled(word, batch)
             trial.get_submodule(owner).register_forward_hook(levelling(level))
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    alone = [c for c in bare(rows, infos) if c.weight in sizes]
+    products = HoldProducts([(trial.get_parameter(c.weight), c, sizes[c.weight]) for c in alone])
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), products:
         call(trial, _few(batch))
-    by_name = {correction.row.name: correction for correction in found.values()}
+    by_name = {correction.row.name: correction for correction in (*found.values(), *alone)}
     made = [scaled(row, by_name.get(row.name), "size") for row in rows]
-    sizes = {name: correction.columns for name, correction in by_name.items() if correction.columns is not None}
-    made = [resized(row, sizes[row.name]) if row.name in sizes else row for row in made]
+    columns = {name: correction.columns for name, correction in by_name.items() if correction.columns is not None}
+    made = [resized(row, columns[row.name]) if row.name in columns else row for row in made]
     return [biases[row.name].row(row) if row.name in biases else row for row in made]
 
 
@@ -87,14 +92,14 @@ def _few(batch: Any) -> Any:
 
 
 def _settled(
-    rows: Sequence[PlanRow], owner: str, weight: PlanRow, held: Held, batch: Any
+    rows: Sequence[PlanRow], owner: str, layer: Correction, held: Held, batch: Any
 ) -> dict[str, Levelled | Centring]:
     """Return what the bias of a module is to be found by, under its name; nothing where it has none to set."""
     bias = _constant_bias(rows, owner)
-    if bias is not None and weight.name in held.levels:
-        return {bias.name: Levelled(held.levels[weight.name], batch)}
-    if bias is not None and weight.name in held.reading:
-        return {bias.name: Centring(weight, bias)}
+    if bias is not None and layer.weight in held.levels:
+        return {bias.name: Levelled(held.levels[layer.weight], batch)}
+    if bias is not None and layer.weight in held.reading and layer.row.name == layer.weight:
+        return {bias.name: Centring(layer.row, bias)}
     return {}
 
 
@@ -113,7 +118,9 @@ def _tied(rows: Sequence[PlanRow], name: str, model: nn.Module) -> list[tuple[st
     return [(bias.name, owner) for owner in linear if (bias := _constant_bias(rows, owner)) is not None]
 
 
-def _holding(correction: Correction, size: float, settled: Levelled | Centring | None, *, reads: bool) -> Any:
+def _holding(
+    correction: Correction, free: Tensor, size: float, settled: Levelled | Centring | None, *, reads: bool
+) -> Any:
     def hold_layer(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         correction.calls += 1
         if correction.calls > 1 or not isinstance(output, Tensor) or not output.numel():
@@ -124,22 +131,23 @@ def _holding(correction: Correction, size: float, settled: Levelled | Centring |
             resize_columns_(module.get_parameter("weight"), correction.columns)
             output = module.forward(*args, **kwargs)
         bias = _bias_of(module, output)
-        bare = output - bias
+        own = output - bias
         axis = -1 - _places(module)  # of the outputs
         mean = None
         if isinstance(settled, Centring):
-            mean = settled.measure(module, given, bare)
+            mean = settled.measure(module, given, own)
         elif settled is not None:
-            mean = settled.mean(bare, axis)
-        about = bare if mean is None else bare - _along(mean.to(bare.dtype), bare, axis)
+            mean = settled.mean(own, axis)
+        about = own if mean is None else own - _along(mean.to(own.dtype), own, axis)
         found = float(about.double().square().mean().sqrt())
-        if not math.isfinite(found) or found == 0:
+        if not math.isfinite(found):
             return None
-        correction.first, correction.factor = found, size / found
-        module.get_parameter("weight").mul_(correction.factor)
+        if found > _SAME * float(own.double().square().mean().sqrt()):
+            correction.first, correction.factor = found, size / found
+            free.mul_(correction.factor)
         if mean is not None and settled is not None:
-            bias = _along(settled.settle(mean * correction.factor, output, axis), bare, axis)
-        return bare * correction.factor + bias
+            bias = _along(settled.settle(mean * correction.factor, output, axis), own, axis)
+        return own * correction.factor + bias
 
     return hold_layer
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from firstlight.errors import FirstlightError, MeasureError
+from firstlight.model.modules.parametrized import COMPUTED
 from firstlight.model.tensors import TensorInfo
 from firstlight.recipes.choice import WEIGHTS
 from firstlight.recipes.row import PlanRow
@@ -16,9 +17,10 @@ _MEASURED = ("Linear", "Conv", "Bilinear", "AttentionOutput")
 
 @dataclass
 class Correction:
-    """One layer: its row, the factor found so far, what its output's std was at first, and the sizes of its columns."""
+    """One layer: the row that is scaled, its weight, the factor found so far, its output's std at first, its columns' sizes."""
 
     row: PlanRow
+    weight: str
     factor: float = 1.0
     first: float | None = None
     calls: int = 0
@@ -29,10 +31,22 @@ def corrections(rows: Sequence[PlanRow], infos: Sequence[TensorInfo]) -> dict[st
     """Return what is to be corrected, by the name of the module."""
     drawn = {row.name: row for row in rows if row.distribution not in ("keep", "constant")}
     return {
-        info.owner: Correction(drawn[info.name])
+        info.owner: Correction(drawn[info.name], info.name)
         for info in infos
         if info.kind in _MEASURED and info.role in WEIGHTS and info.name in drawn and _is_plain(info)
     }
+
+
+def scalable(rows: Sequence[PlanRow], infos: Sequence[TensorInfo]) -> dict[str, Correction]:
+    """Return what can be held, by the name of the module: layers whose scale is that of a weight, or of its rows' norms."""
+    found = corrections(rows, [info for info in infos if info.note != COMPUTED])
+    norms = {info.scale_of: info.name for info in infos if info.scale_of}
+    by_name = {row.name: row for row in rows}
+    for info in infos:
+        if info.name in norms and info.kind in _MEASURED and by_name[norms[info.name]].distribution == "constant":
+            owner = info.owner.removesuffix("parametrizations.weight").removesuffix(".")
+            found[owner] = Correction(by_name[norms[info.name]], info.name)
+    return found
 
 
 def _is_plain(info: TensorInfo) -> bool:
@@ -85,4 +99,6 @@ def scaled(row: PlanRow, correction: Correction | None, what: str, source: str =
 def _times(row: PlanRow, factor: float, words: str) -> PlanRow:
     slices = tuple(part if part.std is None else replace(part, std=part.std * factor) for part in row.slices)
     std = None if row.std is None else row.std * factor
+    if row.distribution == "constant":
+        row = replace(row, options={**row.options, "value": float(row.options["value"]) * factor})
     return replace(row, std=std, slices=slices, reason=row.reason + words)

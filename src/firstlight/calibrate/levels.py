@@ -13,6 +13,7 @@ from firstlight.recipes.row import PlanRow
 _FEWEST = 8  # examples, or places of them, of which a mean output is taken
 _MOST_VALUES = 4096  # outputs whose biases a plan lists one by one
 _LEVELS = {
+    "pooled": "bias: minus the mean of each output on the batch, which would drown what tells examples apart in a sum",
     "zero": "output bias: minus the mean of each output on the batch, so that the model starts at an even guess",
     "tokens": "output bias: the log of how frequent tokens are in the batch, so that the model starts knowing that much",
     "inputs": "output bias: so that the mean of each output is that of the input on the batch, as of data that is rebuilt",
@@ -48,7 +49,7 @@ class Levelled:
         if self.level == "inputs" and given.is_floating_point() and rebuilt.shape.numel() == output.shape.numel():
             places = rebuilt.reshape(output.shape).double()
             return places.mean([i for i in range(output.ndim) if i != axis % output.ndim])
-        self.words = _LEVELS["zero"]
+        self.words = _LEVELS["pooled" if self.level == "pooled" else "zero"]
         return output.new_zeros(size, dtype=torch.float64)
 
     def row(self, row: PlanRow) -> PlanRow:

@@ -112,7 +112,9 @@ def strong_branches(case: Case) -> Iterator[Finding]:
     yield Finding(
         "strong-branches",
         severity,
-        tuple(info.owner for info in case.infos if info.branch is not None and info.branch.ends),
+        tuple(
+            info.owner for info in case.infos if info.role == "weight" and info.branch is not None and info.branch.ends
+        ),
         {"stream_grows": last / first, "factor_per_branch": each, "branches": float(count)},
         f"{count} residual branches, each as strong as the stream, make it {last / first:.2g} times as large: a factor of "
         f"{each:.2g} a branch.",

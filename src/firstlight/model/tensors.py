@@ -66,7 +66,8 @@ class Branch:
 
     index: of the branch, from 0 in order of execution; count: branches in the same stack (encoder and decoder are two).
     position: of the weight within its branch, from 0; length: weights one after another in the branch. The last one,
-    whose output meets the skip connection, has position = length - 1. stack: which stack, from 0.
+    whose output meets the skip connection, has position = length - 1, as have a scale or a norm's between it and the sum.
+    stack: which stack, from 0. closed_by: canonical name of the activation between the last weight and the sum, '' without one.
     """
 
     index: int
@@ -74,6 +75,7 @@ class Branch:
     position: int
     length: int
     stack: int = 0
+    closed_by: str = ""
 
     @property
     def ends(self) -> bool:
@@ -87,9 +89,11 @@ class Link:
 
     previous: name of the weight whose output is all that this one reads, '' where there is none or a sum stands between.
     chained: whether other weights alone read its output. normed: whether a normalisation follows it before any activation.
-    turned: whether its output's axes are exchanged before it is read. gates: whether its output multiplies another signal.
-    added: of a table, whether what is looked up there is added to another signal. data: whether it reads the model's input
-    itself, past views, pooling and arithmetic with constants.
+    turned: whether its output's axes are exchanged before it is read. gates: whether its output multiplies another signal,
+    of a table what is looked up. added: of a table, whether what is looked up there is added to another signal. slope: what its
+    output is multiplied by before the activation, as 30 in sin(30 W x). makes: where its output is the matrix of a product with
+    another signal, how many inputs that sums over, else 0. pooled: whether its output is added up over places as it is.
+    data: whether it reads the model's input itself, past views, pooling and arithmetic with constants.
     """
 
     previous: str
@@ -99,6 +103,9 @@ class Link:
     gates: bool = False
     added: bool = False
     data: bool = False
+    slope: float = 1.0
+    makes: int = 0
+    pooled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from firstlight.recipes.orthogonal import orthogonal, unit_std
 from firstlight.recipes.recipe import Held, Level, register
 from firstlight.recipes.recurrent import lstm, open_gates
 from firstlight.recipes.scaled import before, embedding
+from firstlight.recipes.siren import siren
 
 # Size of the output: of order 1, so that gradients reach all layers at once. A tiny output layer starves them (measured:
 # 50 layers of tanh on digits, loss 0.06 with 1, 0.55 with 0.1; 40 blocks of residual ReLU: 0.04 with 1.5, 0.07 with 1).
@@ -31,6 +32,8 @@ _READ = 3.0
 _ROUTED = 0.1  # outputs of a router that no skip connection passes by: its experts count nearly alike
 _REBUILDS = 0.1  # where the output has the size of the input: data that is rebuilt, whose error starts at its own power
 
+_FEW = 4  # inputs at most, and units for each of them at least, of a layer whose biases are spread
+
 # Beyond this many layers convolutions are orthogonal at the kernel's centre alone, as in edge_of_chaos.py.
 _CENTRE_ONLY = 50
 
@@ -41,15 +44,19 @@ def _held(context: Context) -> Held:
     """Return the second moments of layers' outputs, without biases, the level of outputs, and which layers read the data."""
     found = chains(context)
     weights = [info for info in context.infos if info.role == "weight" and info.kind != "RNN"]
-    hidden = {i.name: found.gate_power(i) if is_gate(i) else found.point(i).variance for i in weights}
+    hidden = {i.name: found.gate_power(i) if is_gate(i) else _size(i, found)[0] ** 2 for i in weights}
+    hidden |= {info.name: 0.0 for info in weights if _is_first_sine(info, context)}
     hidden |= {info.name: _ROUTED**2 for info in found.routers}
     ends = [info for info in weights if branches.ends(info) and not found.is_normed(info)]
-    hidden |= {info.name: _end_size(info, context) ** 2 for info in ends}
+    hidden |= {
+        info.name: size**2 for info in ends if (size := _end_size(info, context)) or not branches.is_blocked(info)
+    }
     outputs = [info for info in context.infos if info.role == "output-weight"]
     tied: dict[str, Level] = {info.name: "tokens" for info in context.infos if info.tied_output}
+    pooled: dict[str, Level] = {i.name: "pooled" for i in weights if i.link is not None and i.link.pooled}
     return Held(
         hidden | {info.name: _output_size(info, context)[0] ** 2 for info in outputs},
-        {info.name: _level(info, context) for info in outputs} | tied,
+        {info.name: _level(info, context) for info in outputs} | tied | pooled,
         frozenset(info.name for info in weights if info.link is not None and info.link.data),
     )
 
@@ -82,6 +89,9 @@ def auto(info: TensorInfo, context: Context) -> Choice | None:
         return _recurrent(info, context)
     if info.role in ("norm-scale", "norm-shift"):
         return _norm(info, found)
+    if info.role == "scale" and info.branch is not None and branches.is_blocked(info):
+        words = f"0 in place of its last weight, as no gradient passes {info.branch.closed_by} at 0 (Bachlechner et al. 2020)"
+        return constant(0.0, f"multiplier of a branch: {words}")
     if info.role == "bias":
         return _bias(info, context, found)
     return _weight(info, context, found) if info.role in WEIGHTS else None
@@ -90,6 +100,11 @@ def auto(info: TensorInfo, context: Context) -> Choice | None:
 def _embedding(info: TensorInfo, context: Context) -> Choice:
     if info.tied_output:
         return embedding(info)
+    if info.link is not None and info.link.gates:
+        std = 1 / math.sqrt(max(info.shape[-1], 1))
+        return Choice(
+            "normal", std, f"embedding that is multiplied with other vectors: Var = 1/{info.shape[-1]}, of length 1"
+        )
     if _is_side_table(info, context):
         return constant(
             0.0, "embedding of few kinds, added to that of tokens: 0, so that it does not drown what tells tokens apart"
@@ -171,8 +186,11 @@ def _weight(info: TensorInfo, context: Context, found: Chains) -> Choice:
             return _form(
                 info, found, size, "ends a residual branch where others mix places: not 0, so that places differ"
             )
+    if branches.ends(info) and not found.is_normed(info) and not branches.is_blocked(info):
         words = "ends a residual branch: 0, so that the network starts as its skip connections (Zhang et al. 2019)"
         return constant(0.0, f"{before(info)}, {words}")
+    if _is_first_sine(info, context):
+        return siren(info, context, omega=_slope(info)) or _form(info, found, *_size(info, found))
     if is_gate(info):
         power = found.gate_power(info)
         choice = orthogonal(info, context, gain=math.sqrt(power))
@@ -187,7 +205,7 @@ def _weight(info: TensorInfo, context: Context, found: Chains) -> Choice:
         choice = orthogonal(info, context, gain=1.0)
         assert choice is not None
         return choice
-    choice = _form(info, found, math.sqrt(found.point(info).variance), "")
+    choice = _form(info, found, *_size(info, found))
     first = found.alike(info)
     if not first:
         return choice
@@ -197,6 +215,35 @@ def _weight(info: TensorInfo, context: Context, found: Chains) -> Choice:
         reason=f"{words} (as Komatsuzaki et al. 2023 start from copies)",
         options={**choice.options, "alike": first},
     )
+
+
+def _size(info: TensorInfo, found: Chains) -> tuple[float, str]:
+    """Return the size that outputs of a hidden weight are to have, and words on why where it is not that of its chain."""
+    size, link = math.sqrt(found.point(info).variance), info.link
+    if link is not None and link.makes:
+        return size / math.sqrt(link.makes), f"as it makes the matrix of a product over {link.makes} inputs"
+    if (
+        branches.ends(info)
+        and info.branch is not None
+        and not found.is_normed(info)
+        and not found.is_closed(info, "scale")
+    ):
+        words = f"as no gradient passes {info.branch.closed_by} at 0 and all {info.branch.count} branches add up"
+        return size / math.sqrt(info.branch.count), words
+    slope = _slope(info)
+    return size / slope, f"which is multiplied by {slope:.4g} before {info.activation}" if slope != 1 else ""
+
+
+def _slope(info: TensorInfo) -> float:
+    """Return what a weight's output is multiplied by before its activation, 1 where that is 0 or there is none."""
+    acts = info.link is not None and info.activation not in (None, "linear")
+    return abs(info.link.slope) or 1.0 if acts and info.link is not None else 1.0
+
+
+def _is_first_sine(info: TensorInfo, context: Context) -> bool:
+    """Whether a sine of a multiple of its output turns what the first weight reads into fast waves: that is why it is there."""
+    first = next((other for other in context.infos if other.role in WEIGHTS), None)
+    return info is first and info.activation == "sin" and _slope(info) > 1
 
 
 def _form(info: TensorInfo, found: Chains, size: float, why: str) -> Choice:
@@ -258,8 +305,19 @@ def _bias(info: TensorInfo, context: Context, found: Chains) -> Choice | None:
         return None
     if is_gate(weight):
         return constant(GATE_MEAN, f"bias of a gate: {GATE_MEAN:g}, so that it starts open and nearly constant")
-    mean = 0.0 if weight.link is None or weight.link.normed else found.point(weight).mean
+    mean = 0.0 if weight.link is None or weight.link.normed else found.point(weight).mean / _slope(weight)
+    if not mean and _spreads(weight, found):
+        std = _size(weight, found)[0]
+        words = f"its weight reads {weight.fan_in} numbers, which {weight.activation} is to tell apart at unlike places"
+        return Choice("normal", std, f"bias: N(0, {std:.4g}²), as {words}")
     return constant(mean, f"bias: μ = {mean:g}, the operating point of {weight.activation}") if mean else None
+
+
+def _spreads(weight: TensorInfo, found: Chains) -> bool:
+    """Whether few numbers go to many units: without biases of their own all would bend where these are 0, and nowhere else."""
+    few = 0 < (weight.fan_in or 0) <= _FEW and (weight.fan_out or 0) >= _FEW * (weight.fan_in or 0)
+    bent = weight.activation not in (None, "linear") and weight.branch is None and weight.kind == "Linear"
+    return few and bent and found.point(weight).style in ("plain", "linear")
 
 
 def _last_norm(info: TensorInfo, branch: Branch) -> Choice | None:
@@ -273,6 +331,8 @@ def _last_norm(info: TensorInfo, branch: Branch) -> Choice | None:
 
 def _norm(info: TensorInfo, found: Chains) -> Choice | None:
     """Choose scale and shift of a norm before an activation so that it works at its operating point."""
+    if info.branch is not None:
+        return _last_norm(info, info.branch)
     weight = found.previous(info)
     if weight is not None and weight.branch is not None and branches.ends(weight):
         return _last_norm(info, weight.branch)

@@ -5,6 +5,9 @@ Where a weight stands is read from the operators (`TensorInfo.branch`, `.part`);
 
 from collections.abc import Callable, Sequence
 
+import torch
+
+from firstlight.init.activations import function
 from firstlight.model.tensors import Slice, TensorInfo
 from firstlight.recipes.choice import WEIGHTS, Context
 
@@ -47,6 +50,19 @@ def _some(found: Sequence[TensorInfo], word: str) -> str:
 def ends(info: TensorInfo) -> bool:
     """Whether a weight's output is what its branch adds to the skip connection."""
     return info.branch is not None and info.branch.ends and info.role in WEIGHTS
+
+
+def is_blocked(info: TensorInfo) -> bool:
+    """Whether an activation that no gradient passes at 0 closes the branch, so that a last weight of 0 would stay there.
+
+    ReLU is one, with 0 as its slope at 0; what a branch ends in is told by `Branch.closed_by`.
+    """
+    if info.branch is None or not info.branch.closed_by:
+        return False
+    at = torch.zeros((), dtype=torch.float64, device="cpu", requires_grad=True)
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(function(info.branch.closed_by)(at), at)
+    return not bool(slope)
 
 
 def layers_of(context: Context, stack: int) -> int:

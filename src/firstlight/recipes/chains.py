@@ -43,6 +43,11 @@ class Chains:
         self.routers = [i for i in infos if i.part == "router" and i.branch is None and i.role == "weight"]
         self._experts = _experts(infos, self.routers)
         self._normalised = any(info.role == "norm-scale" for info in infos)
+        self._closing = {
+            (info.branch.stack, info.branch.index, info.role)
+            for info in infos
+            if info.role in ("scale", "norm-scale") and info.branch is not None
+        }
         self._normed = {i.link.previous for i in infos if i.role == "norm-scale" and i.link is not None}
         self._readers: dict[str, list[TensorInfo]] = {}
         for info in infos:
@@ -100,8 +105,12 @@ class Chains:
         return "" if first == info.name or first not in self.by_name or info.slices else first
 
     def is_normed(self, info: TensorInfo) -> bool:
-        """Whether a normalisation with a scale of its own reads this weight's output, and nothing but a bias between."""
-        return info.name in self._normed
+        """Whether a normalisation with a scale of its own reads this weight's output, or closes the branch that it ends."""
+        return info.name in self._normed or self.is_closed(info, "norm-scale")
+
+    def is_closed(self, info: TensorInfo, role: str) -> bool:
+        """Whether a tensor of this role, 'scale' or 'norm-scale', is the last of the branch that a weight stands in."""
+        return info.branch is not None and (info.branch.stack, info.branch.index, role) in self._closing
 
     def gate_power(self, info: TensorInfo) -> float:
         """Return the second moment of a gate's input, about its mean, with which all gates together vary little."""

@@ -19,7 +19,7 @@ from firstlight.recipes.choice import Choice, Context
 from firstlight.recipes.common import usual
 
 Rule = Callable[..., Choice | None]
-Level = Literal["zero", "tokens", "inputs"]
+Level = Literal["zero", "tokens", "inputs", "pooled"]
 Refusal = Callable[..., str | None]  # a function of (context, **options): why the recipe does not fit, or None
 
 
@@ -29,7 +29,8 @@ class Held:
 
     A level is what an output layer gives on average, by its bias, when nothing is known of an example: 'zero'; 'tokens', the
     log of how frequent each token is in the batch; 'inputs', the mean of the input. The moment of an output that has a level is
-    about its mean. reading: the weights that read the data; where it is far from 0, biases take away what its mean makes, and
+    about its mean. 'pooled' is for hidden layers whose output is added up over places: its bias makes each mean 0.
+    reading: the weights that read the data; where it is far from 0, biases take away what its mean makes, and
     the moment is of what is left; where some of its numbers vary far more than others, their weights are smaller.
     """
 

@@ -18,11 +18,15 @@ _FAR = 1000  # operators that a walk back passes at most
 
 @dataclass(eq=False, slots=True)
 class Found:
-    """One residual branch: the sum, the signal it starts from, and its products with their distance to the sum."""
+    """One residual branch: the sum, the signal it starts from, and its products with their distance to the sum.
+
+    tail: values between the last product and the sum, the sum's own term first, where no second signal joins on the way.
+    """
 
     sum: Node
     source: Value
     products: dict[Node, int]
+    tail: tuple[Value, ...]
     stack: int = 0
 
     @property
@@ -83,7 +87,18 @@ class Branches:
         if best is None:
             return None
         _, source, j = best
-        return Found(node, source, self._within(terms[j], source))
+        return Found(node, source, self._within(terms[j], source), self._tail(terms[j]))
+
+    def _tail(self, end: Value) -> tuple[Value, ...]:
+        """Return the values from a sum's term back to the output of the product before it, as far as one signal leads."""
+        values = [end]
+        while len(values) <= _FAR and end.node is not None and end.node not in self.uses.products:
+            signals = [v for v in end.node.inputs if self.uses.state(v).signal]
+            if len(signals) != 1:
+                break
+            end = signals[0]
+            values.append(end)
+        return tuple(values)
 
     def _costs(self, end: Value, *, skip: bool, first: int = 0) -> dict[Value, int]:
         """Return for each value that leads to `end` the fewest products on the way; a skip goes through few operators.

@@ -170,7 +170,7 @@ def _expanded(reading: Reading, runs: tuple[Run, ...], model: nn.Module, *, cert
         branch = None
         if found.branch is not None:
             index, count = _slot(numbers, found.branch, copy)
-            branch = Branch(index, count, found.position, found.branch.length, found.branch.stack)
+            branch = Branch(index, count, found.position, found.branch.length, found.branch.stack, found.closed_by)
         seen[name] = (_relinked(_renamed(found, known, name), known, name, runs), branch)
     return Followed(seen, frozenset(unread), certain, reading.untrained)
 

@@ -10,6 +10,7 @@ from firstlight.model.operators import labels
 from firstlight.model.operators.graph import Node, Value
 from firstlight.model.operators.neighbours import PASSED, Activations
 from firstlight.model.operators.padding import Padded, paddings
+from firstlight.model.operators.products import PRODUCTS
 from firstlight.model.operators.uses import NORMS, Uses
 from firstlight.model.tensors import Link
 
@@ -27,6 +28,9 @@ class _Walk:
     turned: bool = False
     chained: bool = True
     gates: bool = False
+    slope: float = 1.0
+    makes: int = 0
+    pooled: bool = False
 
 
 def links(uses: Uses, activations: Activations) -> dict[str, Link]:
@@ -42,7 +46,7 @@ def links(uses: Uses, activations: Activations) -> dict[str, Link]:
     found: dict[str, Link] = {}
     for node, walk in walks.items():
         before = previous.get(node, [])
-        names = {use.root.name for other, _ in before for use in uses.products[other]}
+        names = {use.root.name for other, _ in before for use in uses.carriers(other)}
         alone = len(before) == 1 and _is_straight(node, before[0][0], uses, starts)
         link = Link(
             previous=min(names) if alone and len(names) == 1 else "",
@@ -51,21 +55,32 @@ def links(uses: Uses, activations: Activations) -> dict[str, Link]:
             turned=walk.turned,
             gates=walk.gates,
             data=_is_data(node, uses),
+            slope=walk.slope,
+            makes=walk.makes,
+            pooled=walk.pooled,
         )
         for use in uses.products[node]:
             known = found.get(use.root.name)
-            found[use.root.name] = link if known is None else Link("", False, known.normed or link.normed, True)
+            found[use.root.name] = link if known is None else _shared(known, link)
     for name, seen in uses.by_name.items():
         if any(
             (use.kind == "lookup" and _is_added(use.node.out, uses)) or (use.kind == "add" and use.root.looked_up)
             for use in seen
         ):
             found[name] = Link("", chained=False, normed=False, turned=False, added=True)
+        elif any(use.kind == "lookup" and _is_multiplied(use.node.out, uses) for use in seen):
+            found[name] = Link("", chained=False, normed=False, turned=False, gates=True)
         for use in seen:
             source = _normalised(use.signal, uses) if use.kind in ("norm-scale", "norm-shift") else ""
             if source and name not in found:
                 found[name] = Link(source, chained=walks[use_of(source, uses)].chained, normed=True, turned=False)
     return found
+
+
+def _shared(one: Link, other: Link) -> Link:
+    """Return the link of a weight that is used in several places, which no chain goes through."""
+    slope = one.slope if one.slope == other.slope else 1.0
+    return Link("", False, one.normed or other.normed, True, slope=slope, makes=max(one.makes, other.makes))
 
 
 def use_of(name: str, uses: Uses) -> Node:
@@ -80,7 +95,7 @@ def _normalised(value: Value | None, uses: Uses) -> str:
         if node is None:
             return ""
         if node in uses.products:
-            names = {use.root.name for use in uses.products[node]}
+            names = {use.root.name for use in uses.carriers(node)}
             return min(names) if len(names) == 1 else ""
         signals = [v for v in node.inputs if uses.state(v).signal]
         if len(signals) != 1 or not (node.op == "add" or node.op in labels.VIEWS | labels.COPIES or node.op in NORMS):
@@ -116,6 +131,32 @@ def _is_data(node: Node, uses: Uses) -> bool:
     return False
 
 
+def _is_multiplied(value: Value, uses: Uses) -> bool:
+    """Whether a value, past views and beside others, enters a product with another signal, as vectors that are compared do."""
+    waiting, seen = [value], {value}
+    while waiting and len(seen) < _FAR:
+        for node in waiting.pop().users:
+            both = sum(uses.state(v).signal for v in node.inputs) > 1 and node not in uses.products
+            if both and node.op in PRODUCTS:
+                return True
+            if node.op in labels.VIEWS | labels.COPIES or node.op in ("cat", "stack"):
+                waiting += [v for v in node.outputs if v not in seen]
+                seen |= set(node.outputs)
+    return False
+
+
+def _made(node: Node, here: Value, uses: Uses) -> int:
+    """Return how many inputs a product sums over whose matrix is a value made of the features of one output, else 0."""
+    feature = uses.state(here).feature
+    if node.op not in PRODUCTS or feature is None or feature[1].ndim < 2:
+        return 0
+    first, second = PRODUCTS[node.op](node)[:2]
+    if here is first is second or here not in (first, second):
+        return 0
+    apart = all(stride for stride in feature[1].stride()[-2:]) and min(feature[1].shape[-2:]) > 1
+    return int(here.shape[-1 if here is first else -2]) if apart else 0
+
+
 def _walk(start: Node, uses: Uses, activations: Activations, padded: Mapping[Value, Padded]) -> _Walk:
     walk = _Walk(set())
     waiting = list(start.outputs[:1])
@@ -128,6 +169,8 @@ def _walk(start: Node, uses: Uses, activations: Activations, padded: Mapping[Val
         seen.add(here)
         begun = activations.starting.get(here)
         if begun is not None:
+            if begun[0] == "linear" and begun[1] is not None and not acted:
+                walk.slope *= begun[1]
             acted = acted or begun[0] != "linear"
             waiting.append(begun[2])
             walk.chained = walk.chained and begun[0] is not None
@@ -153,11 +196,13 @@ def _step(node: Node, here: Value, walk: _Walk, waiting: list[Value], uses: Uses
         waiting.append(node.out)
     elif node.op in PASSED or (node.op in ("add", "mul", "div", "sub") and len(signals) == 1):
         walk.turned = walk.turned or node.op in _TURNS
+        walk.pooled = walk.pooled or (node.op in ("sum", "mean") and not (acted or walk.normed))
         waiting += node.outputs[:1] if node.op not in labels.NARROWING else []
         walk.chained = walk.chained and node.op not in labels.NARROWING
     else:
         walk.chained = False
         walk.gates = walk.gates or (node.op == "mul" and len(signals) == 2)
+        walk.makes = walk.makes if acted else walk.makes or _made(node, here, uses)
 
 
 def _is_straight(node: Node, source: Node, uses: Uses, starts: dict[Value, Value]) -> bool:

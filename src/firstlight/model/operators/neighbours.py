@@ -168,7 +168,7 @@ def _closed(value: Value, nodes: list[Node]) -> bool:
 
 
 def _named(value: Value, nodes: list[Node]) -> Found:
-    """Return the known activation that operators compute, 'linear' for a straight line, None for no known one."""
+    """Return the known activation that operators compute, 'linear' and its slope for a straight line, None for no known one."""
     if len(nodes) == 1 and nodes[0].op == "rrelu_with_noise":
         given = nodes[0].args[2:4]
         lower, upper = (given[i] if i < len(given) else own for i, own in enumerate(_RRELU))
@@ -180,7 +180,7 @@ def _named(value: Value, nodes: list[Node]) -> Found:
         return None, None
     slope = (curve[-1] - curve[0]) / 8
     if _same(curve, curve[0] + slope * (grid + 4)):
-        return "linear", None
+        return "linear", float(slope)
     param = next((_argument(node, _PARAMS[node.op]) for node in nodes if node.op in _PARAMS), None)
     for name, entry in ACTIVATIONS.items():
         if _same(curve, function(name)(grid)):

@@ -34,6 +34,7 @@ class Seen:
     part: str = ""
     branch: Found | None = None
     position: int = 0
+    closed_by: str = ""
     tied_output: bool = False
     scale_of: str = ""
     note: str = ""
@@ -60,7 +61,7 @@ class Reading:
         for value in parameters:
             found = None if value.name in self.unread else self._read(value)
             if found is not None:
-                self.seen[value.name] = found
+                self.seen[value.name] = self._at_end(found, value)
         self._pair_factors()
         self._feed_forward()
         for name, link in links(self.uses, self.activations).items():
@@ -69,7 +70,7 @@ class Reading:
 
     def _read(self, value: Value) -> Seen | None:
         uses = self.uses.by_name.get(value.name, [])
-        products = [use for use in uses if use.kind == "product" and self._carries(use)]
+        products = [use for use in uses if use.kind == "product" and self.uses.carries(use)]
         if any(use.kind == "lookup" for use in uses):
             return self._table(value, products)
         if products:
@@ -78,11 +79,19 @@ class Reading:
             return self._factor(next(use for use in uses if use.kind == "product"), value)
         return next((seen for use in uses if (seen := self._small(use, value)) is not None), None)
 
-    def _carries(self, use: Consumption) -> bool:
-        """Whether a parameter is the weight of a product, and not a factor of it such as the norms of its rows."""
-        together = [other for other in self.uses.products[use.node] if other.member == use.member]
-        sizes = [_numel(self.graph.named[other.root.name].shape) for other in together]
-        return _numel(self.graph.named[use.root.name].shape) == max(sizes)
+    def _at_end(self, found: Seen, value: Value) -> Seen:
+        """Return a reading with the branch whose sum it stands before, of a scale or a norm's, and what closes its branch."""
+        if found.role in ("scale", "norm-scale") and not found.scale_of:
+            nodes = {use.node for use in self.uses.by_name[value.name]}
+            ended = next((b for b in self.branches if nodes & {v.node for v in b.tail}), None)
+            if ended is not None:
+                return replace(found, branch=ended, position=ended.length - 1, closed_by=self._closed_by(ended))
+        return found if found.branch is None else replace(found, closed_by=self._closed_by(found.branch))
+
+    def _closed_by(self, branch: Found) -> str:
+        """Return the activation between a branch's last weight and its sum, '' where there is none, or none that is known."""
+        acts = (self.activations.ending.get(value, ("linear", None))[0] for value in branch.tail)
+        return next((act for act in acts if act not in (None, "linear")), "") or ""
 
     def _table(self, value: Value, products: list[Consumption]) -> Seen:
         role = "position" if names.is_position(value.name) else "embedding"
@@ -98,7 +107,7 @@ class Reading:
         shape = use.geometry
         assert shape is not None
         assert use.signal is not None
-        is_output = any(u.node in self._outputs for u in products)
+        is_output = all(u.node in self._outputs for u in products)
         activation, param = ("linear", None) if is_output else self.activations.after(use.node.out)
         slices = self._slices(products)
         interleaved = None if slices or shape.joined else self.parts.cut([u.node for u in products]).interleaved
@@ -208,7 +217,7 @@ class Reading:
 
     def _factor(self, use: Consumption, value: Value) -> Seen:
         """Return the reading of a parameter that scales a weight rather than being one."""
-        others = [other.root.name for other in self.uses.products[use.node] if self._carries(other)]
+        others = [other.root.name for other in self.uses.products[use.node] if self.uses.carries(other)]
         normed = any("weight_norm" in op for op in use.root.ops)
         words = f"norms of the rows of '{others[0]}'" if normed and others else "a factor of a weight"
         return Seen("scale", scale_of=others[0] if normed and others else "", note=words)
@@ -269,7 +278,7 @@ class Reading:
         made: set[Node] = set()
         for value in self.graph.outputs:
             nearest = set(self._nearest(value))
-            if len({use.root.name for p in nearest for use in self.uses.products[p] if self._carries(use)}) == 1:
+            if len({use.root.name for p in nearest for use in self.uses.products[p] if self.uses.carries(use)}) == 1:
                 made |= {p for p in nearest if p not in self._branch_of}
         return made
 
@@ -326,10 +335,3 @@ def _reached(graph: Graph) -> set[Value]:
                 seen.add(value)
                 waiting.append(value)
     return seen
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

@@ -4,6 +4,7 @@ A value is a signal when it depends on the model's input, a weight when it is ma
 A weight is consumed where it meets a signal. What a consumption means for the role is decided in reading.py.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -62,6 +63,18 @@ class Uses:
             if value.users:
                 self._consume_roots("given", found, value.users[0])
         return self.states[value]
+
+    def carries(self, use: Consumption) -> bool:
+        """Whether a parameter is the weight of a product, and not a factor of it such as the norms of its rows."""
+        together = [other for other in self.products[use.node] if other.member == use.member]
+        return self._numel(use.root.name) == max(self._numel(other.root.name) for other in together)
+
+    def carriers(self, node: Node) -> list[Consumption]:
+        """Return the consumptions of a product that are its weights, without factors of them."""
+        return [use for use in self.products[node] if self.carries(use)]
+
+    def _numel(self, name: str) -> int:
+        return math.prod(self._shapes[name])
 
     def _step(self, node: Node) -> None:
         states = [self.state(value) for value in node.inputs]
