@@ -17,76 +17,27 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from zoo_models import CONTEXT, VOCABULARY
+from zoo_data import DATA, Inputs, arguments, parts
 from zoo_page import write
 from zoo_rows import CHANGES, Row, held_out, rows
 
 import firstlight as fl
-from firstlight.race import task
 
 METHODS = ("torch-default", "xavier", "he", "orthogonal", "lsuv", "auto")
 GRID = (*(("sgd", lr) for lr in (1e-3, 1e-2, 1e-1)), *(("adam", lr) for lr in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)))
 STEPS, EVALUATED = 100, 256
-EQUAL, TRAINED, NEAR, CLEAR = (
-    0.05,
-    0.7,
-    1.05,
-    0.9,
-)  # losses that count as 0; shares of chance and of the best other loss
-
-Batch = tuple[Tensor, Tensor]
-Loss = Callable[[Tensor, Tensor], Tensor]
+Page = Callable[[Sequence[Any], Callable[[Any], float]], None]  # writes a page from records and what judges one
 
 
-@lru_cache(maxsize=1)
-def _digits() -> Batch:
-    return task("digits").train
-
-
-@lru_cache(maxsize=1)
-def text() -> Tensor:
-    """Return the text as numbers below VOCABULARY: its commonest bytes by rank, all others as the last."""
-    from pydoc_data.topics import topics
-
-    data = torch.tensor(list("\n".join(topics[name] for name in sorted(topics)).encode()))
-    counts = torch.bincount(data, minlength=256)
-    rank = torch.empty(256, dtype=torch.long)
-    rank[counts.argsort(descending=True, stable=True)] = torch.arange(256)
-    return rank[data].clamp(max=VOCABULARY - 1)
-
-
-def batch(row: Row, count: int, generator: torch.Generator) -> Batch:
+def batch(row: Row, count: int, generator: torch.Generator) -> tuple[Inputs, Tensor]:
     """Return `count` examples of a row's data."""
-    if row.data in ("digits", "picture"):
-        inputs, labels = _digits()
-        inputs = CHANGES[row.change](inputs) if row.change else inputs
-        chosen = torch.randint(len(labels), (count,), generator=generator)
-        return inputs[chosen], (labels[chosen] if row.data == "digits" else inputs[chosen].flatten(1))
-    tokens = text()
-    start = torch.randint(len(tokens) - CONTEXT - 1, (count, 1), generator=generator)
-    window = tokens[start + torch.arange(CONTEXT + 1)]
-    return window[:, :-1], (window[:, -1] if row.data == "next" else window[:, 1:])
-
-
-def loss_of(row: Row) -> Loss:
-    """Return the loss: squared error for pictures, else cross-entropy over the last axis."""
-    if row.data == "picture":
-        return F.mse_loss
-    return lambda output, target: F.cross_entropy(output.flatten(0, -2), target.flatten())
-
-
-def chance(row: Row) -> float:
-    """Return the loss of knowing nothing of the example: every class alike, or the mean picture."""
-    if row.data == "picture":
-        return float(_digits()[0].flatten(1).var(0, correction=0).mean())
-    return math.log(10 if row.data == "digits" else VOCABULARY)
+    inputs, target = DATA[row.data].draw(count, generator)
+    return (CHANGES[row.change](inputs) if row.change and isinstance(inputs, Tensor) else inputs), target
 
 
 def started(row: Row, method: str, seed: int) -> tuple[nn.Module, float]:
@@ -112,10 +63,10 @@ def train_stacked(row: Row, models: Sequence[nn.Module], grid: Sequence[tuple[st
     held = [dict(model.named_buffers()) for model in models]
     buffers = {name: torch.stack([held[m][name] for m, _ in pairs]) for name in held[0]}
     rates = torch.tensor([grid[i][1] for _, i in pairs])
-    loss = loss_of(row)
+    data = DATA[row.data]
 
-    def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return loss(torch.func.functional_call(base, (parameters, buffers), (x,)), y)
+    def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Inputs, y: Tensor) -> Tensor:
+        return data.loss(torch.func.functional_call(base, (parameters, buffers), arguments(x)), y)
 
     every = torch.func.vmap(one, in_dims=(0, 0, None, None), randomness="same")
     update = _Update(list(stacked.values()), rates, split)
@@ -126,9 +77,8 @@ def train_stacked(row: Row, models: Sequence[nn.Module], grid: Sequence[tuple[st
         update(step + 1, grads)
     x, y = batch(row, EVALUATED, torch.Generator().manual_seed(20_000))
     with torch.no_grad():
-        final = sum(every(stacked, buffers, a, b) for a, b in zip(x.split(128), y.split(128), strict=True)) / (
-            EVALUATED / 128
-        )
+        pieces = zip(parts(x, 128), y.split(128), strict=True)
+        final = sum(every(stacked, buffers, a, b) for a, b in pieces) / (EVALUATED / 128)
     found = {pair: float(value) for pair, value in zip(pairs, final, strict=True)}
     return [found[m, i] for m in range(len(models)) for i in range(len(grid))]
 
@@ -159,7 +109,7 @@ class _Update:
 def train_each(row: Row, models: Sequence[nn.Module], grid: Sequence[tuple[str, float]], seed: int) -> list[float]:
     """Train one run after another: for layers that torch.func cannot stack."""
     found = []
-    loss = loss_of(row)
+    data = DATA[row.data]
     for model in models:
         for name, rate in grid:
             net = copy.deepcopy(model)
@@ -170,17 +120,18 @@ def train_each(row: Row, models: Sequence[nn.Module], grid: Sequence[tuple[str, 
                 else torch.optim.SGD(parameters, rate, momentum=0.9)
             )
             generator = torch.Generator().manual_seed(seed)
+            torch.manual_seed(seed)  # for dropout
             for _ in range(STEPS):
                 x, y = batch(row, row.batch, generator)
                 optimizer.zero_grad()
-                value = loss(net(x), y)
+                value = data.loss(net(*arguments(x)), y)
                 if not torch.isfinite(value):
                     break
                 value.backward()
                 optimizer.step()
             x, y = batch(row, EVALUATED, torch.Generator().manual_seed(20_000))
             with torch.no_grad():
-                found.append(float(loss(net(x), y)))
+                found.append(float(data.loss(net(*arguments(x)), y)))
     return found
 
 
@@ -188,12 +139,13 @@ def step_seconds(row: Row, model: nn.Module) -> float:
     """Return the seconds of the processor for one training step with Adam, the least of five."""
     net = copy.deepcopy(model)
     optimizer = torch.optim.Adam(net.parameters(), 1e-4)
+    data = DATA[row.data]
     x, y = batch(row, row.batch, torch.Generator().manual_seed(0))
     times = []
     for _ in range(5):
         begun = time.process_time()
         optimizer.zero_grad()
-        loss_of(row)(net(x), y).backward()
+        data.loss(net(*arguments(x)), y).backward()
         optimizer.step()
         times.append(time.process_time() - begun)
     return min(times)
@@ -212,7 +164,7 @@ def run(row: Row, methods: Sequence[str], seed: int) -> Iterator[dict[str, Any]]
     records: list[dict[str, Any]] = []
     for method in methods:
         record: dict[str, Any] = {"row": row.name, "kind": row.kind, "method": method, "seed": seed, "losses": None}
-        record["chance"] = chance(row)
+        record["chance"] = DATA[row.data].chance()
         try:
             model, record["plan_seconds"] = started(row, method, seed)
             models.append(model)
@@ -244,42 +196,45 @@ def _keep(path: Path, record: dict[str, Any]) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def main() -> None:
-    """Run what is missing in the file, or write the summary."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("zoo.jsonl"))
+def main(zoo: Sequence[Row], held: Sequence[Row], page: Page, out: str) -> None:
+    """Run what is missing in the file, or write the page."""
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(out))
     parser.add_argument("--rows", default="", help="words; rows whose name holds one of them")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--held-out", action="store_true", help="the rows that were held out, too")
     parser.add_argument("--change", choices=CHANGES, default="", help="digits scaled badly, as rows of their own")
     parser.add_argument("--cost", action="store_true", help="measure what planning costs on every row")
-    parser.add_argument("--summary", action="store_true", help="write docs/zoo.md from the file")
+    parser.add_argument("--summary", action="store_true", help="write the page in docs/ from the file")
     args = parser.parse_args()
     done = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    words = [word for word in args.rows.split(",") if word]
+    chosen = [row for row in (*zoo, *held) if not words or any(word in row.name for word in words)]
     if args.summary:
-        write(done, best)
-        return
-    if args.cost:
-        for row in (*rows(), *held_out()):
+        page(done, best)
+    elif args.cost:
+        for row in chosen:
             record = cost(row)
             _keep(args.out, record)
             print(f"{row.name}: {record['plan_seconds'] / record['step_seconds']:.1f} steps", flush=True)
-        return
-    known = {(r["row"], r["method"], r["seed"]) for r in done if "row" in r}
-    words = [word for word in args.rows.split(",") if word]
-    chosen = [*rows(), *(held_out() if args.held_out else ())]
-    if args.change:
-        changed = [row for row in chosen if row.data == "digits"]
-        chosen = [replace(row, name=f"{row.name}-{args.change}", change=args.change) for row in changed]
-    for seed in range(args.seeds):
+    else:
+        known = {(r["row"], r["method"], r["seed"]) for r in done if "row" in r}
+        asked = [row for row in chosen if row in zoo or args.held_out]
+        if args.change:
+            asked = [
+                replace(r, name=f"{r.name}-{args.change}", change=args.change) for r in asked if r.data == "digits"
+            ]
+        _race(asked, args.methods.split(","), args.seeds, known, args.out)
+
+
+def _race(chosen: Sequence[Row], methods: Sequence[str], seeds: int, known: Any, out: Path) -> None:
+    for seed in range(seeds):
         for row in chosen:
-            if words and not any(word in row.name for word in words):
-                continue
-            missing = [m for m in args.methods.split(",") if (row.name, m, seed) not in known]
+            missing = [method for method in methods if (row.name, method, seed) not in known]
             begun = time.perf_counter()
             for record in run(row, missing, seed) if missing else ():
-                _keep(args.out, record)
+                _keep(out, record)
                 print(f"{row.name} {record['method']} {seed}: {best(record):.4f}", flush=True)
             if missing:
                 print(f"  {time.perf_counter() - begun:.1f} s", flush=True)
@@ -287,4 +242,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main()
+    main(list(rows()), list(held_out()), write, "zoo.jsonl")

@@ -41,7 +41,7 @@ def page(records: Sequence[Record], best: Callable[[Any], float]) -> str:
         lines += [
             f"## {title}",
             "",
-            _counts(found, known, chance, len(names)),
+            counts(found, known, chance, len(names)),
             "",
             *_table(found, known, chance, seeds),
             "",
@@ -67,7 +67,13 @@ def verdict(losses: Losses) -> str:
     return "best" if auto < CLEAR * other else "near" if auto <= NEAR * other else "behind"
 
 
-def _counts(names: Sequence[str], known: Mapping[str, Losses], chance: Mapping[str, float], total: int) -> str:
+def shown(loss: float) -> str:
+    """Return a loss as the tables have it."""
+    return f"{loss:.3f}" if math.isfinite(loss) else "diverged"
+
+
+def counts(names: Sequence[str], known: Mapping[str, Losses], chance: Mapping[str, float], total: int) -> str:
+    """Return in a sentence how many rows auto trains, and on how many it is how good."""
     count = max(len(names), 1)
     trained = sum(known[name]["auto"] <= TRAINED * chance[name] for name in names)
     verdicts = [verdict(known[name]) for name in names]
@@ -87,7 +93,7 @@ def _table(
     lines = ["| row | chance | " + " | ".join(OTHERS) + " | auto | auto is | seeds |", "|---" * (len(OTHERS) + 5) + "|"]
     for name in names:
         losses = known[name]
-        cells = [f"{losses[m]:.3f}" if math.isfinite(losses[m]) else "diverged" for m in (*OTHERS, "auto")]
+        cells = [shown(losses[m]) for m in (*OTHERS, "auto")]
         cells[-1] = f"**{cells[-1]}**"
         lines.append(f"| `{name}` | {chance[name]:.2f} | {' | '.join(cells)} | {verdict(losses)} | {seeds[name]} |")
     return lines
