@@ -18,6 +18,7 @@ _ALIKE = 0.05  # variance of powers below which they count as one
 def grouped(powers: Tensor) -> Array | None:
     """Return the levels of powers (examples, ...), each in parts of the mean over examples, None where they are alike.
 
+    >>> import torch
     >>> grouped(torch.tensor([1.0, 1.01])) is None
     True
     >>> grouped(torch.tensor([1.0] * 8 + [3.0] * 8)).tolist()[7:9]
