@@ -23,6 +23,7 @@ import firstlight as fl
 
 EQUAL, TRAINED = 0.05, 0.7
 Line = tuple[str, float, list[float], float]  # row, suggested rate, losses by rate, chance
+_NAMES = {"adam": "adam", "sgd": "momentum"}  # of the grid's optimizers, in fl.learning_rates
 
 
 def lines(records: Sequence[dict[str, Any]], optimizer: str) -> list[Line]:
@@ -40,7 +41,7 @@ def lines(records: Sequence[dict[str, Any]], optimizer: str) -> list[Line]:
             losses = [
                 min(max(x, EQUAL), most) if math.isfinite(x) else most for x in (record["losses"][i] for i in chosen)
             ]
-            found.append((row.name, fl.learning_rates(model, example, loss=loss)[optimizer], losses, record["chance"]))
+            found.append((row.name, fl.learning_rates(model, example, loss=loss)[_NAMES[optimizer]], losses, record["chance"]))
     return found
 
 

@@ -34,9 +34,24 @@ def test_the_prescription_is_proved_by_training(checkup: fl.Checkup) -> None:
     assert checkup.best("nobody") is None
 
 
+def test_learning_rates_come_with_a_prescription_of_auto_and_train_it(checkup: fl.Checkup) -> None:
+    assert checkup.plan.recipe == "auto"
+    suggested = dict(checkup.learning_rates)
+    assert set(suggested) == {"adam", "momentum"}
+    again = fl.doctor(
+        SICK, optimizers=["adam", "momentum"], lrs={name: [rate] for name, rate in suggested.items()}, steps=80
+    )
+    runs = {row.optimizer: row for row in again.race if row.init == "prescription"}
+    assert (runs["adam"].final_accuracy or 0) > 0.8
+    assert (runs["momentum"].final_accuracy or 0) > 0.8
+    assert again.learning_rates == suggested
+    others = [row.final_accuracy or 0 for row in again.race if row.init in ("zeros", "torch-default")]
+    assert max(others) < 0.5
+
+
 def test_the_json_has_the_promised_keys(checkup: fl.Checkup) -> None:
     data = json.loads(json.dumps(checkup.to_json("report.html")))
-    assert {"target", "before", "after", "plan", "race", "report"} <= set(data)
+    assert {"target", "before", "after", "plan", "learning_rates", "race", "report"} <= set(data)
     for when in ("before", "after"):
         assert set(data[when]) == {"healthy", "findings", "signals", "statistics"}
     assert {"init", "optimizer", "lr", "final_loss", "final_accuracy", "steps", "status"} <= set(data["race"][0])
@@ -47,6 +62,7 @@ def test_a_healthy_network_is_left_alone() -> None:
     checkup = fl.doctor("mlp:depth=3,width=32,act=relu", optimizers=["adam"], lrs=[0.003], steps=30)
     assert checkup.before.healthy
     assert all(row.kept for row in checkup.plan)
+    assert checkup.learning_rates == {}
     assert checkup.prescribed == checkup.start == "as-built"
     assert "prescription" not in {row.init for row in checkup.race}
     assert checkup.best("as-built") is not None

@@ -27,7 +27,7 @@ def test_the_rates_are_those_of_the_gradient_on_labels_of_its_own_prediction() -
     noise = torch.randn((128, 1), generator=torch.Generator().manual_seed(7))
     gradient = abs(-2 * 3.0 * float(noise.mean()))  # d/dw of the mean of (w x - (w x + noise))²
     found = fl.learning_rates(model, inputs, loss="squared-error", seed=7)
-    assert found == pytest.approx({"adam": 0.5 / gradient, "sgd": 0.01 / gradient}, rel=1e-5)
+    assert found == pytest.approx({"adam": 0.5 / gradient, "momentum": 0.01 / gradient}, rel=1e-5)
 
 
 def test_two_classes_alike_are_the_gradient_of_drawn_labels() -> None:
@@ -38,7 +38,7 @@ def test_two_classes_alike_are_the_gradient_of_drawn_labels() -> None:
     step = abs(float((1 - 2.0 * labels).sum())) / 128
     assert step > 0
     found = fl.learning_rates(model, torch.ones(128, 1), seed=1)
-    assert found == pytest.approx({"adam": 0.5 / step, "sgd": 0.01 * math.sqrt(2) / step}, rel=1e-5)
+    assert found == pytest.approx({"adam": 0.5 / step, "momentum": 0.01 * math.sqrt(2) / step}, rel=1e-5)
 
 
 def test_nothing_is_changed_and_twice_is_once() -> None:
@@ -56,11 +56,11 @@ def test_more_examples_than_128_change_nothing_and_fewer_change_little() -> None
     inputs = task("digits").batch(256)[0]
     all_of_them = fl.learning_rates(model, inputs)
     assert all_of_them == fl.learning_rates(model, inputs[:128])
-    assert fl.learning_rates(model, inputs[:32])["sgd"] == pytest.approx(all_of_them["sgd"], rel=0.5)
+    assert fl.learning_rates(model, inputs[:32])["momentum"] == pytest.approx(all_of_them["momentum"], rel=0.5)
 
 
 @pytest.mark.parametrize("make", [lambda: deep(nn.ReLU, 40), lambda: deep(nn.Sigmoid, 20), lambda: deep(nn.GELU, 2)])
-@pytest.mark.parametrize("name", ["adam", "sgd"])
+@pytest.mark.parametrize("name", ["adam", "momentum"])
 def test_networks_train_at_the_rate_and_not_at_one_far_larger(make: Callable[[], nn.Module], name: str) -> None:
     inputs, labels = task("digits").batch(256)
     start = fl.initialize(make(), "auto", seed=0, example=inputs)
@@ -68,7 +68,7 @@ def test_networks_train_at_the_rate_and_not_at_one_far_larger(make: Callable[[],
 
     def trained(rate: float) -> float:
         model = copy.deepcopy(start)
-        kinds = {"adam": lambda p: torch.optim.Adam(p, rate), "sgd": lambda p: torch.optim.SGD(p, rate, momentum=0.9)}
+        kinds = {"adam": lambda p: torch.optim.Adam(p, rate), "momentum": lambda p: torch.optim.SGD(p, rate, momentum=0.9)}
         optimizer = kinds[name](model.parameters())  # type: ignore[no-untyped-call] # torch
         for step in range(60):
             part = slice(64 * (step % 4), 64 * (step % 4) + 64)

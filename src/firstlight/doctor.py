@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from firstlight.diagnose import Diagnosis, Finding, diagnose
+from firstlight.learning_rates import learning_rates
 from firstlight.model.targets import load
 from firstlight.plan import Plan, initialize, plan
 from firstlight.race import INITS, RaceResult, RaceRow, race
@@ -28,7 +29,9 @@ Progress = Callable[[str, int, int, str], None]
 class Checkup:
     """What the doctor found and proved. plan is the prescription; after is the diagnosis under it.
 
-    start: the name, in the race, of the start that the model came with.
+    start: the name, in the race, of the start that the model came with. learning_rates: suggested for training from the
+    prescription, by optimizer, as `firstlight.learning_rates` finds them; empty where that is not proven to help: for
+    prescriptions other than `auto`.
     """
 
     target: str
@@ -39,6 +42,7 @@ class Checkup:
     plan: Plan
     race: RaceResult
     start: str
+    learning_rates: Mapping[str, float]
     seconds: float
 
     @property
@@ -67,7 +71,7 @@ class Checkup:
         return self.start if self.unchanged else PRESCRIPTION
 
     def to_json(self, report: str | None = None) -> dict[str, Any]:
-        """Return plain data for `json.dumps`: target, before, after, plan, race, report and how it was made."""
+        """Return plain data for `json.dumps`: target, before, after, plan, learning_rates, race, report and how it was made."""
         return {
             "target": self.target,
             "task": self.task,
@@ -75,6 +79,7 @@ class Checkup:
             "before": self.before.to_json(),
             "after": self.after.to_json(),
             "plan": self.plan.to_json(),
+            "learning_rates": dict(self.learning_rates),
             "race": [row.to_json() for row in self.race],
             "grid": {name: list(rates) for name, rates in self.race.grid.items()},
             "seconds": self.seconds,
@@ -132,6 +137,7 @@ def doctor(
     prescription = before.prescribe(seed=seed)
     mended = initialize(build(given), prescription, seed=seed)
     after = diagnose(mended, inputs, target=labels)
+    rates = learning_rates(mended, inputs, seed=seed) if prescription.recipe == "auto" else {}
     tell("prescribe", 1, 1, prescription.recipe)
     start = found.init if found.init in INITS else AS_BUILT
     starts: dict[str, Start] = {spec: spec for spec in INITS}
@@ -150,7 +156,7 @@ def doctor(
         progress=lambda done, total, label: tell("race", done, total, label),
     )
     seconds = time.perf_counter() - begun
-    return Checkup(target, data.name, seed, before, after, prescription, result, start, seconds)
+    return Checkup(target, data.name, seed, before, after, prescription, result, start, rates, seconds)
 
 
 def measured(task: Task, seed: int) -> Split:

@@ -55,6 +55,9 @@ def test_the_page_is_self_contained_and_says_what_was_found(lang: str, checkup: 
     accuracy = checkup.best("prescription")
     assert accuracy is not None
     assert f"{100 * (accuracy.final_accuracy or 0):.1f}\u00a0%" in body
+    for name, rate in checkup.learning_rates.items():
+        assert f"{name} {rate:.2g}" in body
+    assert checkup.learning_rates
     assert len(re.findall(r"Plotly\.newPlot", page)) >= 2
     assert not re.search(r"\{\w+\}", re.sub(r"<style>.*?</style>", "", body, flags=re.DOTALL))  # no place left unfilled
 

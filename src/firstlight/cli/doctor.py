@@ -8,7 +8,7 @@ import typer
 
 from firstlight.cli.console import emit, progress, prose, show
 from firstlight.cli.options import Data, Force, Json, Seed, Steps, Target
-from firstlight.cli.show import grid_text, race_table
+from firstlight.cli.show import grid_text, race_table, rates_text
 from firstlight.files import check_writable
 
 
@@ -45,4 +45,6 @@ def command(
         prose(f"with the prescription '{checkup.plan.recipe}': gone: {gone}; left: {left}")
     title = f"\nbest run of each start, of learning rates {grid_text(checkup.race.grid)}"
     show(race_table(checkup.race.best(), mark=checkup.prescribed), title)
+    if checkup.learning_rates:
+        prose(f"\nlearning rates to begin with: {rates_text(checkup.learning_rates)}")
     prose(f"\nreport: {path} ({checkup.seconds:.0f} s)")

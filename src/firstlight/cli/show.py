@@ -1,6 +1,6 @@
 """Tables as text, shared by the commands that print them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from firstlight.cli.console import number
@@ -151,6 +151,11 @@ def comparison_table(comparisons: "Sequence[Comparison]") -> "Table":
             better,
         )
     return table
+
+
+def rates_text(rates: Mapping[str, float]) -> str:
+    """Return suggested learning rates, by optimizer."""
+    return ", ".join(f"{name} {rate:.2g}" for name, rate in rates.items())
 
 
 def grid_text(grid: dict[str, tuple[float, ...]]) -> str:

@@ -75,6 +75,7 @@ def render(checkup: Checkup, lang: str = "en", *, command: str | None = None) ->
         best_runs=[cells.run(words, row, checkup) for row in best],
         all_runs=[cells.run(words, row, None) for row in checkup.race],
         plan_rows=[cells.plan_row(row) for row in checkup.plan],
+        has_rates=bool(checkup.learning_rates),
         not_observed=checkup.before.signals.not_observed,
         command=command or _command(checkup, lang),
     )
@@ -159,6 +160,7 @@ def _filled(words: Mapping[str, str], checkup: Checkup) -> dict[str, str]:
         "signals_text_healthy": {"count": examples, "task": checkup.task},
         "curves_text": {"grid": cells.grid(checkup)},
         "grid_summary": {"count": len(checkup.race.rows)},
+        "plan_rates": {"rates": ", ".join(f"{name} {rate:.2g}" for name, rate in checkup.learning_rates.items())},
         "plan_caption": {"recipe": checkup.plan.recipe, "count": len(checkup.plan)},
         "made_text": {
             "version": __version__,
