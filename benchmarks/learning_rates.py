@@ -41,7 +41,9 @@ def lines(records: Sequence[dict[str, Any]], optimizer: str) -> list[Line]:
             losses = [
                 min(max(x, EQUAL), most) if math.isfinite(x) else most for x in (record["losses"][i] for i in chosen)
             ]
-            found.append((row.name, fl.learning_rates(model, example, loss=loss)[_NAMES[optimizer]], losses, record["chance"]))
+            found.append(
+                (row.name, fl.learning_rates(model, example, loss=loss)[_NAMES[optimizer]], losses, record["chance"])
+            )
     return found
 
 

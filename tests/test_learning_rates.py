@@ -68,7 +68,10 @@ def test_networks_train_at_the_rate_and_not_at_one_far_larger(make: Callable[[],
 
     def trained(rate: float) -> float:
         model = copy.deepcopy(start)
-        kinds = {"adam": lambda p: torch.optim.Adam(p, rate), "momentum": lambda p: torch.optim.SGD(p, rate, momentum=0.9)}
+        kinds = {
+            "adam": lambda p: torch.optim.Adam(p, rate),
+            "momentum": lambda p: torch.optim.SGD(p, rate, momentum=0.9),
+        }
         optimizer = kinds[name](model.parameters())  # type: ignore[no-untyped-call] # torch
         for step in range(60):
             part = slice(64 * (step % 4), 64 * (step % 4) + 64)
