@@ -150,7 +150,7 @@ def test_branches_that_mix_places_do_not_start_at_zero_and_those_that_turn_chann
     with torch.no_grad():
         model(inputs)
     assert seen["places.1.2"] == pytest.approx(1.0, rel=1e-3)
-    assert seen["channels.1.2"] == pytest.approx(0.5, rel=1e-3)  # 1/√4
+    assert seen["channels.1.2"] == pytest.approx(1.0, rel=1e-3)
     pictures = torch.randn(4, 3, 8, 8)
     control = nn.Sequential(nn.Conv2d(3, 8, 2, 2), ChannelsLast(), ChannelsLast(), nn.Flatten(), nn.Linear(128, 3))
     assert fl.plan(control, "auto", example=pictures)["2.down.weight"].distribution == "constant"
