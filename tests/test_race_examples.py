@@ -14,7 +14,7 @@ RACES = Path(__file__).parent.parent / "examples" / "races"
 FIGURES = {
     "cats_dogs_plain_cnn": {"cats_dogs_3"},
     "depth_against_loss": {"depth_digits_sigmoid", "depth_mnist_sigmoid"},
-    "he_2015": {"he_2015"},
+    "he_2015": {"he_2015_3"},
     "optimizer_forgiveness": {"optimizer_forgiveness"},
     "pictures": {"cnn_mnist", "resnet_mnist", "resnet_cats_dogs", "vit_digits"},
     "small_language_models": {"small_gpt", "small_bert"},
