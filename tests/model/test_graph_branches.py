@@ -77,3 +77,25 @@ def test_blocks_that_norm_after_the_sum_and_blocks_in_parallel_have_branches_too
     one = seen(Forward(parallel, **{name: nn.Linear(8, 8) for name in names}), X)
     places = {n: b.position for n in names if (b := one[f"{n}.weight"].branch) is not None}
     assert places == {"q": 0, "k": 0, "v": 0, "out": 1, "up": 0, "down": 1}
+
+
+class Remembered(nn.Module):
+    """x + Linear(RNN(x)), once."""
+
+    def __init__(self, rnn: nn.RNNBase) -> None:
+        super().__init__()
+        self.rnn, self.out = rnn, nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = x + self.out(self.rnn(x)[0])
+        return made
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_steps_of_a_recurrent_layer_are_no_branches_and_a_skip_about_it_is_one(kind: type[nn.RNNBase]) -> None:
+    infos = seen(nn.Sequential(nn.Linear(8, 8), Remembered(kind(8, 8, batch_first=True))), torch.zeros(2, 6, 8))
+    branch = infos["1.out.weight"].branch
+    assert branch is not None
+    assert (branch.count, branch.stack) == (1, 0)
+    alone = seen(nn.Sequential(kind(8, 8, num_layers=2, batch_first=True)), torch.zeros(2, 6, 8))
+    assert {name for name, info in alone.items() if info.branch is not None} == set()

@@ -2,6 +2,7 @@
 
 A sum ends a branch when one of its terms is an earlier signal as it was, or through at most one shortcut weight, and the
 other term comes from the same signal by weights. Skips may pass views, copies, scaling by constants, pooling and norms.
+Sums within a recurrent module of torch join steps over time and end none.
 """
 
 import heapq
@@ -69,6 +70,8 @@ class Branches:
     def _branch(self, node: Node) -> Found | None:
         terms = [v for v in node.inputs if self.uses.state(v).signal]
         if node.op not in ("add", "join") or len(terms) != 2 or terms[0].shape != terms[1].shape:
+            return None
+        if node.owner in self.uses.graph.recurrent:
             return None
         if terms[0] is terms[1]:
             return None

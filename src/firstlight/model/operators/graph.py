@@ -66,6 +66,7 @@ class Graph:
 
     outputs: those of them that are the model's answer: `logits` where there is one, else the first of a result with
     named fields, else all. loss: the number that the model returns as its `loss`, where it computes one itself.
+    recurrent: the names of torch's recurrent modules, whose steps over time are not layers one after another.
     """
 
     nodes: list[Node]
@@ -73,6 +74,7 @@ class Graph:
     outputs: list[Value]
     returned: list[Value]
     loss: Value | None = None
+    recurrent: frozenset[str] = frozenset()
 
 
 ValueOf = Callable[[Tensor], Value]
@@ -111,7 +113,8 @@ def record(
     answer = [recorder.value(tensor) for tensor in _answer(output) if tensor.is_floating_point()]
     own = _own_loss(output)
     loss = None if own is None else recorder.value(own)
-    return Graph(recorder.nodes, named_values, answer, returned, loss)
+    recurrent = frozenset(name for name, module in model.named_modules() if isinstance(module, nn.RNNBase))
+    return Graph(recorder.nodes, named_values, answer, returned, loss, recurrent)
 
 
 def _own_loss(output: Any) -> Tensor | None:
