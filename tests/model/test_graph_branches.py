@@ -92,7 +92,9 @@ class Remembered(nn.Module):
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
-def test_steps_of_a_recurrent_layer_are_no_branches_and_a_skip_about_it_is_one(kind: type[nn.RNNBase]) -> None:
+def test_steps_of_a_recurrent_layer_are_no_branches_and_a_skip_about_it_is_one(
+    kind: type[nn.RNN | nn.LSTM | nn.GRU],
+) -> None:
     infos = seen(nn.Sequential(nn.Linear(8, 8), Remembered(kind(8, 8, batch_first=True))), torch.zeros(2, 6, 8))
     branch = infos["1.out.weight"].branch
     assert branch is not None
