@@ -180,6 +180,36 @@ def test_a_layer_that_makes_the_matrix_of_another_makes_it_of_the_right_size() -
     assert size(outputs(model, inputs)["1.maker"]) == pytest.approx(1 / math.sqrt(WIDTH), rel=1e-3)
 
 
+_MADE_BIASES: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "linear": lambda m, x: F.linear(x, m.maker(m.code).view(WIDTH, WIDTH), m.shift(m.code)),
+    "sum": lambda m, x: x @ m.maker(m.code).view(WIDTH, WIDTH) + m.shift(m.code),
+    "for each example": lambda m, x: (
+        torch.bmm(m.maker(m.code * x[:, :8]).view(-1, WIDTH, WIDTH), x.unsqueeze(2)).squeeze(2) + m.shift(m.code)
+    ),
+    "shift alone": lambda m, x: m.maker(m.code)[:WIDTH] * x + m.shift(m.code),
+    "of the signal itself": lambda m, x: F.linear(x, m.maker(m.code).view(WIDTH, WIDTH)) + m.shift(x[:, :8]),
+}
+
+
+@pytest.mark.parametrize("form", _MADE_BIASES)
+def test_a_layer_that_makes_the_bias_of_a_made_matrix_starts_at_0_and_learns(form: str) -> None:
+    def forward(m: Any, x: Tensor) -> Any:
+        return torch.tanh(_MADE_BIASES[form](m, x))
+
+    inputs = digits()[0][:128]
+    parts = {"maker": nn.Linear(8, WIDTH * WIDTH), "shift": nn.Linear(8, WIDTH), "code": (8,)}
+    model = between(Forward(forward, **parts))
+    plan = fl.plan(model, "auto", example=inputs)
+    is_bias = form in ("linear", "sum")
+    assert (plan["1.shift.weight"].distribution == "constant") == is_bias
+    assert plan["1.maker.weight"].std != 0.0
+    plan.apply(model, seed=0)
+    model(inputs).square().sum().backward()
+    gradient = model.get_parameter("1.shift.weight").grad
+    assert gradient is not None
+    assert float(gradient.abs().max()) > 0
+
+
 def test_tables_whose_vectors_are_compared_are_of_length_one_and_others_are_not() -> None:
     class Compared(nn.Module):
         def __init__(self) -> None:

@@ -92,7 +92,8 @@ class Link:
     turned: whether its output's axes are exchanged before it is read. gates: whether its output multiplies another signal,
     of a table what is looked up. added: of a table, whether what is looked up there is added to another signal. slope: what its
     output is multiplied by before the activation, as 30 in sin(30 W x). makes: where its output is the matrix of a product with
-    another signal, how many inputs that sums over, else 0. pooled: whether its output is added up over places as it is.
+    another signal, how many inputs that sums over, else 0. shifts: whether its output is the bias of a layer whose matrix is
+    made so. pooled: whether its output is added up over places as it is.
     data: whether it reads the model's input itself, past views, pooling and arithmetic with constants.
     """
 
@@ -105,6 +106,7 @@ class Link:
     data: bool = False
     slope: float = 1.0
     makes: int = 0
+    shifts: bool = False
     pooled: bool = False
 
 

@@ -187,6 +187,11 @@ def _weight(info: TensorInfo, context: Context, found: Chains) -> Choice:
     if branches.ends(info) and not found.is_normed(info) and not branches.is_blocked(info):
         words = "ends a residual branch: 0, so that the network starts as its skip connections (Zhang et al. 2019)"
         return constant(0.0, f"{before(info)}, {words}")
+    if info.link is not None and info.link.shifts:
+        words = (
+            "makes the bias of a layer: 0, as biases start, so that what is the same for all does not bend its units"
+        )
+        return constant(0.0, f"{before(info)}, {words}")
     if _is_first_sine(info, context):
         return siren(info, context, omega=_slope(info)) or _form(info, found, *_size(info, found))
     if is_gate(info):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from firstlight.model.operators import labels
 from firstlight.model.operators.graph import Node, Value
+from firstlight.model.operators.made import is_made_bias, made_matrix
 from firstlight.model.operators.neighbours import PASSED, Activations
 from firstlight.model.operators.padding import Padded, paddings
 from firstlight.model.operators.products import PRODUCTS
@@ -30,6 +31,7 @@ class _Walk:
     gates: bool = False
     slope: float = 1.0
     makes: int = 0
+    shifts: bool = False
     pooled: bool = False
 
 
@@ -57,6 +59,7 @@ def links(uses: Uses, activations: Activations) -> dict[str, Link]:
             data=_is_data(node, uses),
             slope=walk.slope,
             makes=walk.makes,
+            shifts=walk.shifts,
             pooled=walk.pooled,
         )
         for use in uses.products[node]:
@@ -80,7 +83,8 @@ def links(uses: Uses, activations: Activations) -> dict[str, Link]:
 def _shared(one: Link, other: Link) -> Link:
     """Return the link of a weight that is used in several places, which no chain goes through."""
     slope = one.slope if one.slope == other.slope else 1.0
-    return Link("", False, one.normed or other.normed, True, slope=slope, makes=max(one.makes, other.makes))
+    makes, shifts = max(one.makes, other.makes), one.shifts and other.shifts
+    return Link("", False, one.normed or other.normed, True, slope=slope, makes=makes, shifts=shifts)
 
 
 def use_of(name: str, uses: Uses) -> Node:
@@ -145,18 +149,6 @@ def _is_multiplied(value: Value, uses: Uses) -> bool:
     return False
 
 
-def _made(node: Node, here: Value, uses: Uses) -> int:
-    """Return how many inputs a product sums over whose matrix is a value made of the features of one output, else 0."""
-    feature = uses.state(here).feature
-    if node.op not in PRODUCTS or feature is None or feature[1].ndim < 2:
-        return 0
-    first, second = PRODUCTS[node.op](node)[:2]
-    if here is first is second or here not in (first, second):
-        return 0
-    apart = all(stride for stride in feature[1].stride()[-2:]) and min(feature[1].shape[-2:]) > 1
-    return int(here.shape[-1 if here is first else -2]) if apart else 0
-
-
 def _walk(start: Node, uses: Uses, activations: Activations, padded: Mapping[Value, Padded]) -> _Walk:
     walk = _Walk(set())
     waiting = list(start.outputs[:1])
@@ -202,7 +194,8 @@ def _step(node: Node, here: Value, walk: _Walk, waiting: list[Value], uses: Uses
     else:
         walk.chained = False
         walk.gates = walk.gates or (node.op == "mul" and len(signals) == 2)
-        walk.makes = walk.makes if acted else walk.makes or _made(node, here, uses)
+        walk.makes = walk.makes if acted else walk.makes or made_matrix(node, here, uses)
+        walk.shifts = walk.shifts or (not acted and is_made_bias(node, here, uses))
 
 
 def _is_straight(node: Node, source: Node, uses: Uses, starts: dict[Value, Value]) -> bool:
