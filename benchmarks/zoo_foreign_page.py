@@ -87,9 +87,10 @@ def page(records: Sequence[Record], best: Callable[[Any], float]) -> str:
     before = {name: {**alone[name], "auto": FIRST[name]} for name in names}
     seeds = len({record["seed"] for record in run})
     total = len(list(zoo_foreign.rows()))
+    since = f"## Since, medians of {seeds} seeds" if seeds > 1 else "## Since, seed 0"
     return "\n".join([
         _HEAD, "", "## At first sight, seed 0", "", counts(names, before, chance, total), "",
-        f"## Since, medians of {seeds} seeds" if seeds > 1 else "## Since, seed 0", "", counts(names, known, chance, total), "", *_table(names, before, known, chance), "", _TAIL, "",
+        since, "", counts(names, known, chance, total), "", *_table(names, before, known, chance), "", _TAIL, "",
     ])  # fmt: skip
 
 
