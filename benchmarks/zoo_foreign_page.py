@@ -152,14 +152,16 @@ each other (`siamese`: medians of three seeds 0.263, Xavier 0.273, orthogonal 0.
 `class-token3`, where the recipe orthogonal, whose branches do not end in 0, is better; and these, looked at on more seeds
 (2026-11-30, rates 0.01 and 0.1 of SGD, 0.001 to 0.01 of Adam, geometric means of the least losses):
 
-- Ahead on more seeds, or within their chance: `hand-lstm-rows`, five seeds, 0.187 (LSUV 0.189); `bilstm-rows`, four, 0.110 (He 0.113);
-  `two-heads-elu`, five, 0.107 (He 0.143); `siamese`, five, 0.243 (Xavier 0.258); `perceiver2`, three, 1.51 (LSUV 1.49);
-  `neural-ode4`, six, 0.120 (He 0.111).
-- `fnet4`: Fourier transforms without weights fill the skip with signals of size 12 to 51, beside which branches that start at 0
-  learn slowly. Three seeds: 0.346 (LSUV 0.310); with branches that end in size 1 0.288, in 8 0.192, in 16 0.189. `auto` does not
-  see how large a skip is, and has no rule for it.
-- `kan3`: the outputs of two products are added, and each was given size 1 by itself. Three seeds: 0.175 (LSUV 0.102); with both
-  at 0.71, 0.128, with the bare parameters at half, 0.118. Not mended: which products are added is not known to the recipe.
+- Ahead on more seeds, or within their chance: `hand-lstm-rows`, five seeds, 0.187 (LSUV 0.189); `bilstm-rows`, four, 0.110
+  (He 0.113); `two-heads-elu`, five, 0.107 (He 0.143); `siamese`, five, 0.243 (Xavier 0.258); `perceiver2`, three, 1.51 (LSUV
+  1.49); `neural-ode4`, six, 0.120 (He 0.111).
+- `fnet4`: Fourier transforms without weights fill the skip with signals of size 12 to 51, beside which branches that start at
+  0 learn slowly. Three seeds: 0.346 (LSUV 0.310); with branches that end in size 1 0.288, in 8 0.192, in 16 0.189. `auto`
+  does not see how large a skip is, and has no rule for it.
+- `kan3`: the outputs of two products are added, and each was given size 1 by itself. Three seeds: 0.175 (LSUV 0.102); with
+  both at 0.71, 0.128, with the bare parameters at half, 0.118. Not mended: which products are added is not known to the
+  recipe.
 
-Smaller outputs (0.3 or 0.1 in place of 1) help some and harm others: `alexnet-dropout`, `dlrm`, `two-heads-elu` and `siamese`, two seeds each: 0.44 and 0.49 in place of
-0.53, 0.29 and 0.23 in place of 0.24, 0.16 and 0.17 in place of 0.15, 0.21 and 0.28 in place of 0.24."""
+Smaller outputs (0.3 or 0.1 in place of 1) help some and harm others: `alexnet-dropout`, `dlrm`, `two-heads-elu` and
+`siamese`, two seeds each: 0.44 and 0.49 in place of 0.53, 0.29 and 0.23 in place of 0.24, 0.16 and 0.17 in place of 0.15,
+0.21 and 0.28 in place of 0.24."""
