@@ -100,6 +100,14 @@ def test_looks_linear_relu_networks_are_linear_and_keep_the_norm_at_depth_thirty
     torch.testing.assert_close(network(x).norm(dim=1), x.norm(dim=1), atol=1e-3, rtol=1e-3)
 
 
+def test_the_middle_of_an_odd_number_of_mirrored_units_has_no_partner() -> None:
+    weight = init.looks_linear_(torch.empty(7, 9), **WHERE)
+    torch.testing.assert_close(weight[:3], -weight[4:])
+    torch.testing.assert_close(weight[:, :4], -weight[:, 5:])
+    assert torch.equal(weight[:, 4], torch.zeros(7))
+    torch.testing.assert_close(weight[:4, :4] @ weight[:4, :4].T, torch.eye(4))
+
+
 def test_looks_linear_convolutions_have_the_matrix_at_the_centre() -> None:
     weight = init.looks_linear_(torch.empty(8, 6, 3, 3), **WHERE)
     assert float(weight[:, :, 1, 1].abs().sum()) == pytest.approx(float(weight.abs().sum()))
@@ -130,7 +138,7 @@ def test_sparse_columns_have_the_stated_zeros() -> None:
         (lambda: init.dirac_(torch.empty(3, 3, 3), groups=2), OptionError, "divisible by groups"),
         (lambda: init.delta_orthogonal_(torch.empty(3, 4, 3)), OptionError, "at least as many outputs"),
         (lambda: init.delta_orthogonal_(torch.empty(3, 4)), OptionError, "3, 4 or 5 axes"),
-        (lambda: init.looks_linear_(torch.empty(3, 4)), OptionError, "rows, which must be even"),
+        (lambda: init.looks_linear_(torch.empty(1, 4)), OptionError, "rows, which must be 2 or more"),
         (lambda: init.looks_linear_(torch.empty(4, 4), 1.0, "row"), OptionError, "Did you mean 'rows'"),  # type: ignore[arg-type]
         (lambda: init.centred_orthogonal_(torch.empty(4, 1)), OptionError, "cannot sum to zero"),
         (lambda: init.sparse_(torch.empty(4, 4), 1.5), OptionError, "a share from 0 to 1"),

@@ -158,7 +158,7 @@ def _delta_orthogonal(tensor: Tensor, *, std: float, seed: int, name: str) -> Te
 
 def _looks_linear(tensor: Tensor, *, std: float, seed: int, name: str, mirror: structured.Mirror = "both") -> Tensor:
     rows, columns = tensor.shape[0], tensor.shape[1]
-    block = max(rows // 2 if mirror != "columns" else rows, columns // 2 if mirror != "rows" else columns)
+    block = max((rows + 1) // 2 if mirror != "columns" else rows, columns // 2 if mirror != "rows" else columns)
     norm = math.sqrt(block * math.prod(tensor.shape[2:]))
     return structured.looks_linear_(tensor, std * norm, mirror, seed=seed, name=name)
 

@@ -181,12 +181,14 @@ def looks_linear_(
     """Make mirrored blocks of an orthogonal matrix W, in place: [[W, -W], [-W, W]], so that a ReLU network starts linear.
 
     Units come in pairs that see h and -h; relu(h) - relu(-h) = h, so a stack of such layers is one orthogonal map at the
-    start, at any depth. The first layer of a stack has mirror='rows', [[W], [-W]]; the last 'columns', [W, -W].
+    start, at any depth. The first layer of a stack has mirror='rows', [[W], [-W]]; the last 'columns', [W, -W]. Of an odd
+    number of units the middle one has no partner: its row is one more of W's, and its column is 0, [[W], [w], [-W]] and
+    [W, 0, -W], so that nothing reads it at the start.
 
     Args:
         tensor: (out, in), or a convolution weight, which gets the matrix at the centre of its kernel and zeros elsewhere.
         gain: norm of W's rows or columns, whichever are fewer.
-        mirror: 'both', 'rows' or 'columns'; a mirrored axis must be even.
+        mirror: 'both', 'rows' or 'columns'; a mirrored axis must be 2 or longer.
         generator: see `orthogonal_`.
         seed: see `orthogonal_`.
         name: see `orthogonal_`.
@@ -195,16 +197,16 @@ def looks_linear_(
         The tensor.
 
     Raises:
-        OptionError: if a mirrored axis is odd.
+        OptionError: if a mirrored axis is shorter than 2.
 
     Source: Balduzzi, Frean, Leary, Lewis, Ma and McWilliams, "The shattered gradients problem", 2017, arXiv 1702.08591.
     """
     _need_matrix(tensor, "looks_linear_")
     check_mirror(mirror)
     for axis, word in ((0, "rows"), (1, "columns")):
-        if mirror in ("both", word) and tensor.shape[axis] % 2:
+        if mirror in ("both", word) and tensor.shape[axis] < 2:
             raise OptionError(
-                f"looks_linear_ mirrors {word}, which must be even in number, got shape {tuple(tensor.shape)}. "
+                f"looks_linear_ mirrors {word}, which must be 2 or more in number, got shape {tuple(tensor.shape)}. "
                 "Nothing was written."
             )
     if _skip(tensor):
@@ -212,7 +214,7 @@ def looks_linear_(
     seed, name = stream(generator, seed, name)
     rows, columns = tensor.shape[0], tensor.shape[1]
     block = haar(
-        rows // 2 if mirror != "columns" else rows,
+        (rows + 1) // 2 if mirror != "columns" else rows,
         columns // 2 if mirror != "rows" else columns,
         tensor.dtype,
         seed,
@@ -220,9 +222,9 @@ def looks_linear_(
         gain,
     )
     if mirror != "rows":
-        block = torch.cat([block, -block], 1)
+        block = torch.cat([block, block.new_zeros(len(block), columns % 2), -block], 1)
     if mirror != "columns":
-        block = torch.cat([block, -block], 0)
+        block = torch.cat([block, -block[: rows // 2]], 0)
     tensor.zero_()
     centre_tap(tensor).copy_(block)
     return tensor

@@ -262,12 +262,15 @@ def _form(info: TensorInfo, found: Chains, size: float, why: str) -> Choice:
             std = gain / math.sqrt(info.shape[0] * taps)
             return Choice("delta-orthogonal", std, shown.format("orthogonal at the kernel's centre (Xiao et al. 2018)"))
         return _orthogonal(info, gain, shown)
-    # a pair carries one number, φ(h) - φ(-h): half as many inputs
-    std = size / math.sqrt((info.fan_in or 1) / (2 if columns else 1) * power)
+    # a pair carries one number, φ(h) - φ(-h): half as many inputs; one without a partner is not read
+    inputs = (info.fan_in or 1) // info.shape[1] * (info.shape[1] // 2) if columns else info.fan_in or 1
+    std = size / math.sqrt(inputs * power)
     if rows or columns:
         mirror: Mirror = "both" if rows and columns else "rows" if rows else "columns"
         options: dict[str, Number] = {"mirror": mirror}
         words = "orthogonal in mirrored pairs, so that the network is linear at the start (Balduzzi et al. 2017)"
+        if columns and info.shape[1] % 2:
+            words += ", but the middle column 0, whose unit has no partner"
         return Choice("looks-linear", std, shown.format(words), options)
     if (info.fan_in or 0) < 2:
         return _orthogonal(info, size / math.sqrt(power), shown)

@@ -129,7 +129,9 @@ class Chains:
             return _steep(info.activation, info.activation_param, length)
         centred = self.point(self.previous(info)).style == "centred"
         assert info.link is not None
-        paired = not centred and not info.link.turned and all(can_pair(info, r) and is_simple(r) for r in readers)
+        paired = (
+            not centred and not info.link.turned and all(can_pair(info, r, lone=True) and is_simple(r) for r in readers)
+        )
         short = info.kind == "Conv" and length <= _SHALLOW_CONVOLUTIONS
         paired = paired or (
             short and _is_grouped(info, readers) and _is_bent_at_zero(info.activation, info.activation_param)

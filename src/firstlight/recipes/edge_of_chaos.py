@@ -133,10 +133,14 @@ def _point(info: TensorInfo, context: Context) -> OperatingPoint:
     return operating_point(info.activation, info.activation_param, context.layers, paired=paired)
 
 
-def can_pair(info: TensorInfo, following: TensorInfo) -> bool:
-    """Whether this layer's outputs can be halves h, -h that the next layer tells apart, flattened or not."""
-    rows = info.shape[0]
-    return rows > 0 and rows % 2 == 0 and is_simple(info) and is_simple(following) and following.shape[1] % rows == 0
+def can_pair(info: TensorInfo, following: TensorInfo, *, lone: bool = False) -> bool:
+    """Whether this layer's outputs can be halves h, -h that the next layer tells apart, flattened or not.
+
+    With `lone` the middle one of an odd number may have no partner, where it is one input of the next layer.
+    """
+    rows, columns = info.shape[0], following.shape[1] if len(following.shape) > 1 else 0
+    halves = rows > 1 and (columns % rows == 0 if rows % 2 == 0 else lone and columns == rows)
+    return halves and is_simple(info) and is_simple(following)
 
 
 def _is_pooled(info: TensorInfo, context: Context) -> bool:
