@@ -85,6 +85,9 @@ def auto(info: TensorInfo, context: Context) -> Choice | None:
     found = chains(context)
     if info.role == "embedding":
         return _embedding(info, context)
+    if info.role == "position" and info.link is None and not any(other.role == "embedding" for other in context.infos):
+        words = "N(0, 1), as large as what a layer makes of data, which it is added to: places alone tell patches apart"
+        return Choice("normal", 1.0, f"position: {words}")
     if info.kind == "RNN":
         return _recurrent(info, context)
     if info.role in ("norm-scale", "norm-shift"):
