@@ -197,14 +197,14 @@ def looks_linear_(
         The tensor.
 
     Raises:
-        OptionError: if a mirrored axis is shorter than 2.
+        OptionError: if a mirrored axis has length 1.
 
     Source: Balduzzi, Frean, Leary, Lewis, Ma and McWilliams, "The shattered gradients problem", 2017, arXiv 1702.08591.
     """
     _need_matrix(tensor, "looks_linear_")
     check_mirror(mirror)
     for axis, word in ((0, "rows"), (1, "columns")):
-        if mirror in ("both", word) and tensor.shape[axis] < 2:
+        if mirror in ("both", word) and tensor.shape[axis] == 1:
             raise OptionError(
                 f"looks_linear_ mirrors {word}, which must be 2 or more in number, got shape {tuple(tensor.shape)}. "
                 "Nothing was written."
