@@ -106,7 +106,7 @@ LAST = 8  # rows: 0.weight 0.bias 1.weight 1.bias 1.running_mean 1.running_var 1
             OptionError,
             r"'3\.bias' \(3,\): Only tensors with",
         ),
-        (edit(7, distribution="looks-linear", options={"mirror": "rows"}), OptionError, r"must be even in number"),
+        (edit(7, distribution="looks-linear", options={"mirror": "row"}), OptionError, r"mirror=.row. is not known"),
         (edit(7, padding_idx=3), PlanError, r"padding_idx = 3 is not one of its 3 rows"),
         (edit(7, slices=(RowSlice("a", 0, 2, 8, 2),)), PlanError, r"slices must follow each other from row 0 to row 3"),
         (
