@@ -1,6 +1,6 @@
 """The second zoo: networks that the first does not have, in the forms in which people write them.
 
-    python benchmarks/zoo_foreign.py --out foreign.jsonl --seeds 1  # every row and method; what is in the file is not run again
+    python benchmarks/zoo_foreign.py --out foreign.jsonl --seeds 2  # every row and method; what is in the file is not run again
     python benchmarks/zoo_foreign.py --out foreign.jsonl --summary  # docs/zoo-foreign.md from what is there
 
 Networks are in zoo_foreign_dense.py, _vision.py, _sets.py and _sequences.py; how they are trained is in zoo.py, on what in
