@@ -121,10 +121,11 @@ whether two digits are the same (`siamese`), numbers and kinds (`dlrm`), two que
 
 `benchmarks/records/zoo_foreign.jsonl` holds every loss that this page is made of."""
 
-_TAIL = """Every row has been looked at: none is held out any longer. `auto` at first is of seed 0 alone. Some rows were taken out or made smaller before they were raced, to save time; of these a network of
-graph attention had been tried with `auto` alone (1.86 of 2.30). The least loss of a
-small row differs by 30 % and more from seed to seed, so where all starts are good, as in shallow networks, which of six is
-best is much a matter of chance: the target of the first zoo, 95 % of rows, is not reached here.
+_TAIL = """Every row has been looked at: none is held out any longer. `auto` at first is of seed 0 alone. Some rows were
+taken out or made smaller before they were raced, to save time; of these a network of graph attention had been tried with
+`auto` alone (1.86 of 2.30). The least loss of a small row differs by 30 % and more from seed to seed, so where all starts
+are good, as in shallow networks, which of six is best is much a matter of chance: the target of the first zoo, 95 % of
+rows, is not reached here.
 
 ## What was wrong, and what became of it
 

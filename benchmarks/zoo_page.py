@@ -125,7 +125,8 @@ mean picture for autoencoders. Where there are several seeds, the median is show
     python benchmarks/zoo.py --out zoo.jsonl --held-out  # runs what the file does not hold yet
     python benchmarks/zoo.py --out zoo.jsonl --summary   # makes this page
 
-`benchmarks/records/zoo.jsonl` holds every loss that this page is made of; after a change to `auto` take its lines out and run again."""
+`benchmarks/records/zoo.jsonl` holds every loss that this page is made of; after a change to `auto` take its lines out and run
+again."""
 
 _HELD_OUT = """Half of them are held out no longer. `mlp40-celu` was behind with 0.143 when it was first run, before ELU and its
 kin worked at μ = 0. `gru-pixels` is why GRU's update gate starts open (1.00 before, 0.77 after, seed 0), and `cnn16-elu`,

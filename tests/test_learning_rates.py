@@ -105,6 +105,9 @@ class Words(nn.Module):
         (Words(), torch.ones(8, 2), {}, MeasureError, "forward gave str, needs a tensor"),
         (nn.Linear(2, 2), torch.full((8, 2), math.nan), {}, MeasureError, "output on the example is not finite"),
         (nn.Linear(2, 2, bias=False), torch.zeros(8, 2), {}, MeasureError, "gradient on the example adds up to 0"),
+        (nn.Linear(2, 2), torch.ones(8, 2), {"seed": -1}, OptionError, "seed = -1, must be an integer"),
+        (None, torch.ones(8, 2), {}, MeasureError, "the model is a NoneType, not an nn.Module"),
+        (nn.Linear(2, 2, device="meta"), torch.ones(8, 2), {}, MeasureError, "meta device"),
     ],
 )
 def test_what_gives_no_rate_is_refused(

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from firstlight.errors import MeasureError, OptionError
 from firstlight.model.example import arguments
+from firstlight.random.stream import key
+from firstlight.signal.call import check_model
 
 LOSSES = ("cross-entropy", "squared-error")
 _EXAMPLES = 128  # of the batch that was used when the two constants were chosen
@@ -41,8 +43,9 @@ def learning_rates(
         {'adam': rate, 'momentum': rate}, by the race's names of optimizers: momentum is SGD with momentum 0.9.
 
     Raises:
-        OptionError: if there is no such loss.
-        MeasureError: if forward fails or gives something else, or the gradient is 0 or not finite.
+        OptionError: if there is no such loss or seed.
+        MeasureError: if the model is no module with values, forward fails or gives something else, or the gradient is 0 or
+            not finite.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -52,6 +55,8 @@ def learning_rates(
     """
     if loss not in LOSSES:
         raise OptionError(f"loss='{loss}' is not known. Choose one of {', '.join(LOSSES)}.")
+    check_model(model)
+    key(seed, "labels")  # refuses what is no seed
     trial = copy.deepcopy(model).requires_grad_(True)
     args, kwargs = arguments(example[:_EXAMPLES] if isinstance(example, Tensor) and example.ndim > 1 else example)
     given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim), None)
