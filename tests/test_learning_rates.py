@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import firstlight as fl
 from firstlight.errors import MeasureError, OptionError
 from firstlight.race import task
+from training import loss_after
 
 
 def deep(act: type[nn.Module], depth: int) -> nn.Sequential:
@@ -73,13 +73,7 @@ def test_networks_train_at_the_rate_and_not_at_one_far_larger(make: Callable[[],
             "momentum": lambda p: torch.optim.SGD(p, rate, momentum=0.9),
         }
         optimizer = kinds[name](model.parameters())  # type: ignore[no-untyped-call] # torch
-        for step in range(60):
-            part = slice(64 * (step % 4), 64 * (step % 4) + 64)
-            optimizer.zero_grad()
-            F.cross_entropy(model(inputs[part]), labels[part]).backward()  # type: ignore[no-untyped-call] # torch
-            optimizer.step()
-        with torch.no_grad():
-            return float(F.cross_entropy(model(inputs), labels))
+        return loss_after(model, optimizer, inputs, labels)
 
     assert trained(rate) < 1.2  # chance is 2.303
     far = trained(1000 * rate)

@@ -33,7 +33,7 @@ def _means(row: PlanRow, by_name: Mapping[str, PlanRow]) -> tuple[float, ...]:
     """Return the means that a row gives, after checking that its weight fits."""
     try:
         check(row.distribution, row.std, row.options)
-        means, of = numbers(str(row.options["means"])), str(row.options["of"])
+        means, of = numbers(str(row.options["means"]), "means"), str(row.options["of"])
     except FirstlightError as error:
         raise type(error)(f"'{row.name}' {row.shape}: {error}") from None
     if of not in by_name or not by_name[of].drawn:

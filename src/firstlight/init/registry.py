@@ -10,7 +10,7 @@ from torch import Tensor
 
 from firstlight.errors import OptionError, did_you_mean
 from firstlight.init import basic, identity, patterns, structured
-from firstlight.init.listed import numbers, shares, sizes
+from firstlight.init.listed import numbers, positive
 from firstlight.random import Law, Normal, Uniform, fill
 
 Check = Callable[[str, Any], None]
@@ -38,7 +38,7 @@ class Distribution:
         """
         columns = options.pop("columns", "")
         self.draw(tensor, std=std, seed=seed, name=options.pop("alike", name), **options)
-        return patterns.resize_columns_(tensor, sizes(columns)) if columns else tensor
+        return patterns.resize_columns_(tensor, positive(columns, "columns")) if columns else tensor
 
 
 def check(distribution: str, std: float | None, options: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ def check(distribution: str, std: float | None, options: Mapping[str, Any]) -> N
             _word(f"distribution '{distribution}': {name}", value)
             continue
         if name == "columns" and found.has_std and not found.elementwise:
-            sizes(str(value))
+            positive(str(value), "columns")
             continue
         if name not in found.options:
             takes = ", ".join(found.options) or "none"
@@ -228,7 +228,7 @@ def _mimetic(
 
 
 def _log_prior(tensor: Tensor, *, std: float | None, seed: int, name: str, frequencies: str) -> Tensor:
-    return patterns.log_prior_(tensor, shares(frequencies))
+    return patterns.log_prior_(tensor, positive(frequencies, "frequencies"))
 
 
 def _values(tensor: Tensor, *, std: float | None, seed: int, name: str, values: str) -> Tensor:
@@ -246,7 +246,7 @@ def _centring(
 
 
 def _frequencies(what: str, value: Any) -> None:
-    shares(str(value))
+    positive(str(value), "frequencies")
 
 
 def _listed(what: str, value: Any) -> None:

@@ -2,7 +2,7 @@
 
 import math
 
-from firstlight.init.listed import shares
+from firstlight.init.listed import positive
 from firstlight.model.spec import Option
 from firstlight.model.tensors import TensorInfo
 from firstlight.recipes import branches
@@ -13,7 +13,7 @@ from firstlight.recipes.recipe import Unfit, register
 
 def _check(*, frequencies: str | None, base: str, std: float) -> None:
     if frequencies is not None:
-        shares(frequencies)
+        positive(frequencies, "frequencies")
 
 
 def _prior_fits(context: Context, *, frequencies: str | None, **_: object) -> str | None:
@@ -53,7 +53,7 @@ def output_prior(info: TensorInfo, context: Context, *, frequencies: str, base: 
     """Choose for the output layer after Lin et al.; for everything else what `base` chooses."""
     source = "Lin et al. 2017"
     if info in _output_biases(context):
-        given = len(shares(frequencies))
+        given = len(positive(frequencies, "frequencies"))
         if given != (2 if info.shape[0] == 1 else info.shape[0]):
             raise Unfit(f"'{info.name}' {info.shape} has {info.shape[0]} outputs and {given} frequencies were given.")
         reason = f"output bias: log of the classes' frequencies {frequencies} ({source})"
